@@ -1,0 +1,33 @@
+#!/usr/bin/env node
+'use strict'
+// The one native build. npm's install script, binding.gyp and prebuildify all end here.
+const { spawnSync } = require('node:child_process')
+const { existsSync, rmSync } = require('node:fs')
+const path = require('node:path')
+
+const root = path.resolve(__dirname, '..')
+
+/** Builds the addon (and, with `tests`, the native tests) through cmake-js; returns the exit status. */
+function build({ defines = {}, tests = false } = {}) {
+  const cli = path.join(path.dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js')
+  // node-gyp owns build/Makefile, so cmake gets a folder of its own
+  const args = [cli, 'build', '-d', root, '-O', path.join(root, 'build', 'cmake')]
+  const all = { ...defines, VILG_TESTS: tests ? 'ON' : (defines.VILG_TESTS ?? process.env.VILG_TESTS) }
+  for (const name of ['VILG_TESTS', 'VILG_SANITIZE']) {
+    const value = all[name] ?? process.env[name]
+    if (value) args.push(`--CD${name}=${value}`)
+  }
+  const env = { ...process.env }
+  // set when node-gyp's make calls this script; they would reach cmake's own make
+  for (const name of ['MAKEFLAGS', 'MFLAGS', 'MAKELEVEL', 'MAKEOVERRIDES']) delete env[name]
+  return spawnSync(process.execPath, args, { stdio: 'inherit', cwd: root, env }).status ?? 1
+}
+
+module.exports = build
+
+if (require.main === module) {
+  // prebuildify calls: build.cjs rebuild --target=.. --devdir=.. --arch=.. --release
+  const rebuild = process.argv.includes('rebuild')
+  if (rebuild && existsSync(path.join(root, 'build'))) rmSync(path.join(root, 'build'), { recursive: true, force: true })
+  process.exit(build({ tests: process.argv.includes('--tests') }))
+}
