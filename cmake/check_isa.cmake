@@ -1,0 +1,10 @@
+# A weak symbol in a variant's object could replace the baseline's copy of the same function (csrc/cpu/simd/variant.h).
+foreach(object ${OBJECTS})
+  execute_process(COMMAND ${NM} --defined-only -g ${object} OUTPUT_VARIABLE symbols RESULT_VARIABLE status)
+  if(status)
+    message(FATAL_ERROR "nm failed on ${object}")
+  endif()
+  if(symbols MATCHES " [WVui] [^\n]*")
+    message(FATAL_ERROR "${object} defines a weak symbol:${CMAKE_MATCH_0}\nKeep everything in an anonymous namespace.")
+  endif()
+endforeach()

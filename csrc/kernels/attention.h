@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "kernels/dims.h"
+
+namespace vilg {
+
+// Where token n of head h of sample b lies, in elements from the start. The three of a fused
+// projection are {N*3*H*D, 3*H*D, D} at offsets 0, H*D, 2*H*D.
+struct AttentionStrides {
+  int64_t batch, token, head;
+};
+
+// Fused sparse attention over one stream: out = softmax(scale * q . k^T over the keys that
+// attends() allows) . v. Memory beyond inputs and outputs is O(N) a head, forward and backward.
+struct AttentionForwardParams {
+  void* out = nullptr;   // (B, N, H, D) by out_strides
+  float* lse = nullptr;  // (B, H, N): natural-log sum of exp(scale * scores); may be null when no
+                         // backward follows
+  const void *q = nullptr, *k = nullptr, *v = nullptr;  // (B, N, H, D) by qkv_strides
+  AttentionStrides out_strides{}, qkv_strides{};
+  const uint8_t* text_valid = nullptr;  // (B, T): 1 where not PAD; null: all valid
+  DType dtype = DType::kFloat32;        // storage of q, k, v, out
+  DType compute = DType::kFloat32;  // kBFloat16: the products may round their operands to bfloat16
+  int64_t batch = 0, heads = 0, head_size = 0;
+  float scale = 1.0f;
+  Pattern pattern = Pattern::kRow;
+  Direction direction = Direction::kTextToImage;
+  StreamSizes sizes{};
+};
+
+// dq, dk, dv are overwritten. Deterministic.
+struct AttentionBackwardParams {
+  void *dq = nullptr, *dk = nullptr, *dv = nullptr;  // by qkv_strides
+  const void* dout = nullptr;                        // by out_strides
+  const void* out = nullptr;
+  const float* lse = nullptr;
+  const void *q = nullptr, *k = nullptr, *v = nullptr;
+  AttentionStrides out_strides{}, qkv_strides{};
+  const uint8_t* text_valid = nullptr;
+  DType dtype = DType::kFloat32;
+  DType compute = DType::kFloat32;
+  int64_t batch = 0, heads = 0, head_size = 0;
+  float scale = 1.0f;
+  Pattern pattern = Pattern::kRow;
+  Direction direction = Direction::kTextToImage;
+  StreamSizes sizes{};
+};
+
+// One new token of each of `rows` sequences (candidates or beams): its query against
+// `prefix_length` keys that all rows share and `num_slots` keys of its own, named by slot. Which
+// keys those are is the caller's business: they are the ones that attends() allows, so nothing is
+// masked here. The bits of a row do not depend on the number of rows.
+struct AttentionDecodeParams {
+  float* out = nullptr;                                 // (rows, H, D), rows out_stride apart
+  const float* q = nullptr;                             // (rows, H, D), rows q_stride apart
+  const void *prefix_k = nullptr, *prefix_v = nullptr;  // (H, prefix_capacity, D), cache_dtype
+  const void *own_k = nullptr, *own_v = nullptr;        // (rows, H, own_capacity, D), cache_dtype
+  const int32_t* slots = nullptr;                       // (num_slots), each < own_capacity
+  int64_t out_stride = 0, q_stride = 0;
+  int64_t prefix_length = 0, prefix_capacity = 0;
+  int64_t num_slots = 0, own_capacity = 0;
+  int64_t rows = 0, heads = 0, head_size = 0;
+  DType cache_dtype = DType::kFloat32;
+  float scale = 1.0f;
+};
+
+}  // namespace vilg
