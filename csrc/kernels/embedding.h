@@ -24,7 +24,7 @@ struct StreamEmbeddingForwardParams {
   const void* modality = nullptr;         // (2, C)
   DType table_dtype = DType::kFloat32;
   DType dtype = DType::kFloat32;  // of out
-  int64_t batch = 0, channels = 0;
+  int64_t batch = 0, channels = 0, text_vocab = 0, image_vocab = 0;
   Direction direction = Direction::kTextToImage;
   StreamSizes sizes{};
 };
