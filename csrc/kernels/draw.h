@@ -15,8 +15,8 @@ struct DrawParams {
   int32_t* tokens = nullptr;           // (rows)
   float* log_probabilities = nullptr;  // (rows): log of the token's probability under
                                        // softmax(logits), before temperature and filters
-  const float* logits = nullptr;      // (rows, V), rows logits_stride apart
-  const uint32_t* streams = nullptr;  // (rows): the candidate's number
+  const float* logits = nullptr;       // (rows, V), rows logits_stride apart
+  const uint32_t* streams = nullptr;   // (rows): the candidate's number
   int64_t rows = 0, vocab = 0, logits_stride = 0;
   float temperature = 1.0f;
   int64_t top_k = 0;   // 0: off
