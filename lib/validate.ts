@@ -72,8 +72,8 @@ function describeObject(value: object | null): string {
   }
 }
 
-/** The one place where the text of a bad-argument error is made. */
-function expectedText(expected: string, name: string, received: string): string {
+/** The one place where the text of a bad-argument error is made; `received` is already a description. */
+export function expectedText(expected: string, name: string, received: string): string {
   return `Expected ${expected} for ${name}, received ${received}`
 }
 
