@@ -30,7 +30,8 @@ const numSynonyms = 2
  *
  * Of each picture, the first caption is its name as CLDR has it. The others, as far as they can be made: the name said as a
  * phrase (「挥手: 较浅肤色」 becomes 「较浅肤色的挥手」), two of five sentences around that phrase, the name with two keywords, keywords
- * alone, and, of names without detail, two synonyms. No caption belongs to two pictures, so that each of them says which picture is meant.
+ * alone, and, of names without detail, two synonyms. No caption belongs to two pictures, so that each says which picture is
+ * meant.
  */
 export function makeCaptions(
   annotations: readonly Annotation[],

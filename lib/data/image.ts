@@ -49,6 +49,8 @@ export const MAX_IMAGE_PIXELS = 100_000_000
 export const MAX_IMAGE_FILE_BYTES = 512 * 1024 * 1024
 
 const maxSize = 8192
+// As sharp names them: 'heif' covers AVIF, 'raw' is what pixels come as.
+const formats: ReadonlySet<string> = new Set(['png', 'jpeg', 'webp', 'gif', 'heif', 'tiff', 'raw'])
 const white = '#ffffff'
 // 'error' is the level that refuses truncated and damaged data, yet not a harmless oddity in some metadata block.
 const decodeLimits = { failOn: 'error', limitInputPixels: MAX_IMAGE_PIXELS } as const
@@ -67,8 +69,10 @@ export async function readImage(input: ImageInput, options: ReadImageOptions): P
   const size = expectInteger('size', options?.size, { min: 1, max: maxSize })
   const fit = expectOneOf('fit', options.fit ?? 'cover', IMAGE_FITS)
   const { label, open: openImage } = await imageSource(input)
-  const upright = await decoding(label, async () => (await openImage().metadata()).autoOrient)
-  const { width, height } = upright
+  const { format, autoOrient } = await decoding(label, () => openImage().metadata())
+  // A drawing or a document has no pixels of its own, and may refer to other files.
+  if (!formats.has(format)) throw notAPicture(label, `it is of the format ${format}`)
+  const { width, height } = autoOrient
   if (width * height > MAX_IMAGE_PIXELS) throw tooManyPixels(label, `${width} x ${height} pixels`)
 
   const pixels = await decoding(label, async () => {

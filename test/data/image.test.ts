@@ -134,6 +134,22 @@ test('a photo lying on its side is turned upright', async (t) => {
   t.deepEqual(rgb(upright, 0, 14), [0, 0, 255])
 })
 
+test('WebP, GIF, AVIF and TIFF are read, of an animation the first frame', async (t) => {
+  const raw = { width: 8, height: 8, channels: 3 } as const
+  const blue = sharp(Buffer.from(flat([0, 0, 255]).pixels), { raw })
+  const files = [blue.webp({ lossless: true }), blue.gif(), blue.avif({ lossless: true }), blue.tiff()]
+  for (const file of files) {
+    const [red, green, blueness] = rgb(await readImage(await file.clone().toBuffer(), { size: 8 }), 4, 4)
+    t.true(red! <= 3 && green! <= 3 && blueness! >= 252)
+  }
+  const frames = Buffer.concat([flat([0, 0, 255]), flat([255, 0, 0])].map(({ pixels }) => pixels))
+  const animation = await sharp(frames, { raw: { ...raw, height: 16, pageHeight: 8 } })
+    .gif()
+    .toBuffer()
+  t.is((await sharp(animation).metadata()).pages, 2)
+  t.deepEqual(rgb(await readImage(animation, { size: 8 }), 4, 4), [0, 0, 255])
+})
+
 test('extreme shapes: 1 x 1, 20,000 x 10, 10 x 20,000', async (t) => {
   const dot = await encodePng(flat([10, 20, 30], 1, 1))
   t.deepEqual((await readImage(dot, { size: 32 })).pixels, flat([10, 20, 30], 32, 32).pixels)
@@ -168,6 +184,8 @@ test('corrupt and truncated files are refused', async (t) => {
   damaged.fill(0x55, 200, 400)
   await t.throwsAsync(readImage(damaged, { size: 8 }), invalid)
   await t.throwsAsync(readImage(Buffer.from('not a picture at all'), { size: 8 }), invalid)
+  const svg = Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"/>')
+  await t.throwsAsync(readImage(svg, { size: 8 }), { ...invalid, message: /format svg/ })
   await t.throwsAsync(readImage(new Uint8Array(0), { size: 8 }), invalid)
   const empty = join(folder, 'empty.png')
   await writeFile(empty, '')
