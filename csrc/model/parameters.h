@@ -25,6 +25,8 @@ struct ParameterSpec {
   // Convolution weights lie as [Cout, Cin, Ky, Kx] in files and as [Cout, Ky, Kx, Cin] in memory
   // (NHWC kernels).
   bool convolution = false;
+  // Stays float32 in bfloat16 models: codebooks, where rounding would move which code is nearest.
+  bool precise = false;
 };
 
 // All weights of a model, in the order of its list. References stay valid while the list lives.
@@ -44,7 +46,8 @@ class ParameterList {
   void initialize(uint64_t seed);
   void zero_grad();
 
-  // Host float32 in the file's layout <-> the weight's own. `from` may be float32 or bfloat16.
+  // Host values in the file's layout <-> the weight's own layout and type. `from` may be float32 or
+  // bfloat16, at any alignment (a file map).
   void load(size_t index, const void* from, DType from_dtype);
   std::vector<float> read(size_t index, bool gradient = false) const;
   size_t index_of(std::string_view name) const;  // throws kInternal
