@@ -14,10 +14,6 @@
 namespace vilg {
 namespace {
 
-DType storage_dtype(const ParameterSpec& spec, DType matrix_dtype) {
-  return spec.shape.rank() >= 2 && !spec.precise ? matrix_dtype : DType::kFloat32;
-}
-
 Shape memory_shape(const ParameterSpec& spec) {
   const Shape& s = spec.shape;
   return spec.convolution ? Shape{s[0], s[2], s[3], s[1]} : s;
@@ -101,6 +97,10 @@ void for_each_task(int64_t num_elements, int64_t unit,
 }
 
 }  // namespace
+
+DType ParameterList::storage_dtype(const ParameterSpec& spec, DType matrix_dtype) {
+  return spec.shape.rank() >= 2 && !spec.precise ? matrix_dtype : DType::kFloat32;
+}
 
 ParameterList::ParameterList(Backend& backend, const std::vector<ParameterSpec>& specs,
                              DType matrix_dtype)

@@ -52,6 +52,8 @@ class ParameterList {
   std::vector<float> read(size_t index, bool gradient = false) const;
   size_t index_of(std::string_view name) const;  // throws kInternal
 
+  // The type in which such a weight lies, in memory and in files.
+  static DType storage_dtype(const ParameterSpec& spec, DType matrix_dtype);
   // Bytes that the weights of such a list take.
   static size_t size_bytes(const std::vector<ParameterSpec>& specs, DType matrix_dtype);
 
