@@ -27,11 +27,12 @@ struct ArgmaxParams {
   int64_t rows = 0, n = 0;
 };
 
-// out[i] = table[indices[i]]
+// out[i] = table[indices[i]] + offset
 struct GatherParams {
   float* out = nullptr;         // (rows, dim)
   const void* table = nullptr;  // (size, dim), table_dtype
   const int32_t* indices = nullptr;
+  const float* offset = nullptr;  // (dim), may be null
   DType table_dtype = DType::kFloat32;
   int64_t rows = 0, size = 0, dim = 0;
 };

@@ -23,6 +23,7 @@
   VILG_OP(attention_forward, AttentionForwardParams)                \
   VILG_OP(attention_backward, AttentionBackwardParams)              \
   VILG_OP(attention_decode, AttentionDecodeParams)                  \
+  VILG_OP(cache_write, CacheWriteParams)                            \
   VILG_OP(layer_norm_forward, LayerNormForwardParams)               \
   VILG_OP(layer_norm_backward, LayerNormBackwardParams)             \
   VILG_OP(group_norm_forward, GroupNormForwardParams)               \

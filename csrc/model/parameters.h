@@ -25,6 +25,8 @@ struct ParameterSpec {
   // Convolution weights lie as [Cout, Cin, Ky, Kx] in files and as [Cout, Ky, Kx, Cin] in memory
   // (NHWC kernels).
   bool convolution = false;
+  // Weight decay applies: the matrices of layers, not norms, biases, embeddings and codebooks.
+  bool decay = false;
   // Stays float32 in bfloat16 models: codebooks, where rounding would move which code is nearest.
   bool precise = false;
 };

@@ -67,7 +67,7 @@ class SpecWriter {
 
   void convolution(const std::string& name, int64_t outs, int64_t ins, int64_t side) {
     const Init init{Init::Kind::kUniform, 1.0f / std::sqrt(static_cast<float>(ins * side * side))};
-    specs.push_back({name + ".weight", {outs, ins, side, side}, init, /*convolution=*/true});
+    specs.push_back({name + ".weight", {outs, ins, side, side}, init, /*convolution=*/true, /*decay=*/true});
     specs.push_back({name + ".bias", {outs}, init});
   }
   void norm(const std::string& name, int64_t channels) {
@@ -146,6 +146,7 @@ std::vector<ParameterSpec> vqgan_parameters(const VqganConfig& c) {
                           {c.codebook_size, c.codebook_dim},
                           codes,
                           /*convolution=*/false,
+                          /*decay=*/false,
                           /*precise=*/true});
   writer.convolution("quant_conv", c.codebook_dim, c.latent_channels, 1);
   writer.convolution("post_quant_conv", c.latent_channels, c.codebook_dim, 1);

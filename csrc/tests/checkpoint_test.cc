@@ -17,7 +17,7 @@ std::vector<ParameterSpec> specs() {
           {"conv.weight", {5, 7, 3, 2}, normal, /*convolution=*/true},
           {"point.weight", {5, 7, 1, 1}, normal, /*convolution=*/true},
           {"flat.weight", {5, 1, 3, 3}, normal, /*convolution=*/true},
-          {"codebook.weight", {11, 3}, normal, /*convolution=*/false, /*precise=*/true},
+          {"codebook.weight", {11, 3}, normal, /*convolution=*/false, /*decay=*/false, /*precise=*/true},
           {"ones", {4}, {Init::Kind::kOne}}};
 }
 
