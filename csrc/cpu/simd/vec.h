@@ -37,7 +37,7 @@ typedef uint16_t vh_unaligned __attribute__((vector_size(kWidth * 2), aligned(2)
 [[maybe_unused]] inline vf bits_to_float(vi x) { return (vf)x; }
 [[maybe_unused]] inline vi float_to_bits(vf x) { return (vi)x; }
 [[maybe_unused]] inline vf select(vi mask, vf a, vf b) {
-  return (vf)((mask & (vi)a) | (~mask & (vi)b));
+  return mask ? a : b;
 }
 [[maybe_unused]] inline vf max(vf a, vf b) { return select(a > b, a, b); }
 [[maybe_unused]] inline vf min(vf a, vf b) { return select(a < b, a, b); }
@@ -70,6 +70,26 @@ template <typename T>
   T buffer[kWidth];
   store(buffer, x);
   for (int i = 0; i < n; ++i) p[i] = buffer[i];
+}
+
+// all ones in the first n lanes
+[[maybe_unused]] inline vi first_lanes(int64_t n) {
+  vi lane;
+  for (int i = 0; i < kWidth; ++i) lane[i] = i;
+  return lane < splat_i(n < kWidth ? (int32_t)n : kWidth);
+}
+
+[[maybe_unused]] inline vf sqrt(vf x) {
+#if defined(__AVX512F__)
+  // masked, because GCC 12 warns of the unmasked form's own undefined operand
+  return (vf)_mm512_maskz_sqrt_ps((__mmask16)0xffff, (__m512)x);
+#elif defined(__AVX__)
+  return (vf)_mm256_sqrt_ps((__m256)x);
+#elif defined(__x86_64__)
+  return (vf)_mm_sqrt_ps((__m128)x);
+#else
+  return (vf)vsqrtq_f32((float32x4_t)x);
+#endif
 }
 
 // horizontal, in a fixed order: lane i with lane i + width/2, and so on
