@@ -67,4 +67,9 @@ struct AttentionDecodeParams {
   float scale = 1.0f;
 };
 
+// Throw kInvalidArgument, kShapeMismatch or kUnsupported naming what is wrong.
+void validate(const AttentionForwardParams& params);
+void validate(const AttentionBackwardParams& params);
+void validate(const AttentionDecodeParams& params);
+
 }  // namespace vilg
