@@ -36,6 +36,7 @@ struct GatherParams {
   DType table_dtype = DType::kFloat32;
   int64_t rows = 0, size = 0, dim = 0;
 };
+void validate(const GatherParams& params);
 
 // dtable[indices[i]] += dout[i], each entry's sum in the order of i.
 struct ScatterAddParams {
@@ -44,5 +45,6 @@ struct ScatterAddParams {
   const int32_t* indices = nullptr;
   int64_t rows = 0, size = 0, dim = 0;
 };
+void validate(const ScatterAddParams& params);
 
 }  // namespace vilg
