@@ -1,6 +1,7 @@
 #include "cpu/simd/gemm.h"
 
 #include "cpu/simd/gelu_math.h"
+#include "cpu/simd/lanes.h"
 #include "cpu/simd/vec.h"
 
 namespace {
@@ -25,35 +26,10 @@ constexpr bool kPairs = true;
 constexpr bool kPairs = false;
 #endif
 
-inline vf round_to_bf16(vf x) {
-  vh_unaligned half;
-  store(reinterpret_cast<uint16_t*>(&half), x);
-  return load(reinterpret_cast<const uint16_t*>(&half));
-}
-
 // --- packing
 // -------------------------------------------------------------------------------------- A panel is
 // a matrix of 32-bit units: a float, or a pair of bfloat16. A source says how to read `kWidth`
 // units along k of one row (Units) or along the rows at one unit of k (Lane).
-
-#if defined(__AVX512F__)
-inline vu widen(__m256i half) { return __builtin_convertvector((vh)half, vu); }
-inline vf load_first(const float* p, int64_t n) {
-  return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-}
-inline vf load_first(const uint16_t* p, int64_t n) {
-  return (vf)(widen(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p)) << 16);
-}
-#else
-template <typename T>
-inline vf load_first(const T* p, int64_t n) {
-  return load_partial(p, n);
-}
-#endif
-template <typename T>
-inline vf load_up_to(const T* p, int64_t n) {
-  return n >= kWidth ? load(p) : load_first(p, n);
-}
 
 // One float a unit. Round: to bfloat16 (which bfloat16 in memory is already).
 template <typename T, bool Round>
@@ -103,26 +79,6 @@ struct Pairs<float> {
     return pair_up(load_up_to(even, n), odd ? load_up_to(odd, n) : vf{});
   }
 };
-#endif
-
-#if defined(__AVX512F__)
-inline vf interleave_low(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-}
-inline vf interleave_high(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
-                                 31);
-}
-#elif defined(__AVX__)
-inline vf interleave_low(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-}
-inline vf interleave_high(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-}
-#else
-inline vf interleave_low(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
-inline vf interleave_high(vf a, vf b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
 #endif
 
 // log2(width) perfect shuffles of the rows transpose
