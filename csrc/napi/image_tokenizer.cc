@@ -13,8 +13,8 @@ VqganConfig vqgan_config(const Argument& argument) {
   constexpr const char* kQuantizers[] = {"nearest", "gumbel"};
   const auto size = [&](const char* name) { return argument[name].integer(1, kMaxSize); };
   VqganConfig config;
-  config.quantizer = argument["quantizer"].one_of(kQuantizers) == 0 ? Quantizer::kNearest
-                                                                    : Quantizer::kGumbel;
+  config.quantizer =
+      argument["quantizer"].one_of(kQuantizers) == 0 ? Quantizer::kNearest : Quantizer::kGumbel;
   config.resolution = size("resolution"), config.channels = size("channels");
   config.multipliers = argument["multipliers"].integers(1, kMaxSize);
   config.residual_blocks = size("residualBlocks");

@@ -24,26 +24,25 @@ class CodebookUsage {
   std::vector<int64_t> counts_;
 };
 
-// Puts codes that went unused for `patience` steps back where the encoder's outputs are: each
-// becomes a row of the batch, drawn without replacement by Philox(seed, kReviveCode, draw, step),
-// so that a resumed run draws what the first would have.
+// Puts codes that went unused for some steps back where the encoder's outputs are.
 class CodebookRevival {
  public:
-  CodebookRevival(int64_t codebook_size, int64_t patience, uint64_t seed);
+  explicit CodebookRevival(int64_t codebook_size);
 
-  // Once after every optimizer step. `indices`: the codes that the step used; `prequant` (rows, D):
-  // encoder outputs of the step, on `backend`. Returns the codes that were replaced, in ascending
-  // order: the optimizer's moments for them are stale (zero_rows).
-  std::vector<int32_t> update(Backend& backend, Parameter& codebook, const Tensor& prequant,
-                              std::span<const int32_t> indices, uint64_t step);
+  // Once after every optimizer step, with the codes that the step used.
+  void observe(std::span<const int32_t> indices);
+  // Every code that was not used in the last `patience` steps becomes a row of `prequant` (rows,
+  // D), encoder outputs on `backend`, drawn without replacement by Philox(seed, kReviveCode, draw,
+  // position), so that a resumed run draws what the first would have. Returns the codes that were
+  // replaced, in ascending order: the optimizer's moments for them are stale (zero_rows).
+  std::vector<int32_t> revive(Backend& backend, Parameter& codebook, const Tensor& prequant,
+                              int64_t patience, uint64_t seed, uint64_t position);
 
   // Steps since each code was last used: all the state there is.
   const std::vector<int32_t>& ages() const { return ages_; }
   void restore(std::vector<int32_t> ages);
 
  private:
-  int64_t patience_;
-  uint64_t seed_;
   std::vector<int32_t> ages_;
 };
 
