@@ -90,7 +90,7 @@ Napi::Value gradients(const Napi::CallbackInfo& info, const std::shared_ptr<Mode
         const GradientScope scope(model.parameters(), own);
         const int64_t side = model.config().resolution;
         Result result;
-        result.losses = model.accumulate_gradients(images, count, side, side, weights,
+        result.losses = model.accumulate_gradients(images, count, side, side, weights, 1.0f,
                                                    model.precision(), &task.stop);
         result.gradients = read_gradients(model.parameters());
         return result;

@@ -6,8 +6,8 @@
 #include "napi/tokenizer_losses.h"
 #include "train/generator_trainer.h"
 #include "train/gradient_scope.h"
-#include "train/image_tokenizer_trainer.h"
 #include "train/training_state.h"
+#include "train/vqgan_trainer.h"
 
 namespace vilg::binding {
 namespace {
@@ -69,7 +69,7 @@ class DiscardUnlessDone {
 };
 
 using GeneratorTraining = Training<Generator, GeneratorTrainer>;
-using TokenizerTraining = Training<Vqgan, ImageTokenizerTrainer>;
+using TokenizerTraining = Training<Vqgan, VqganTrainer>;
 
 struct GeneratorTrainerTraits {
   using Impl = GeneratorTraining;
@@ -95,8 +95,7 @@ Napi::Value create(const Napi::CallbackInfo& info) {
 Optimizer::Result update(GeneratorTrainer& trainer, float learning_rate, const StopFlag& stop) {
   return trainer.optimizer().step(learning_rate, &stop);
 }
-Optimizer::Result update(ImageTokenizerTrainer& trainer, float learning_rate,
-                         const StopFlag& stop) {
+Optimizer::Result update(VqganTrainer& trainer, float learning_rate, const StopFlag& stop) {
   return trainer.step(learning_rate, &stop);
 }
 
@@ -104,12 +103,14 @@ Optimizer::Result update(ImageTokenizerTrainer& trainer, float learning_rate,
 TrainingExtras extras_of(const GeneratorTrainer&) {
   return {.kind = "generator", .numbers = {}, .arrays = {}};
 }
-TrainingExtras extras_of(const ImageTokenizerTrainer& trainer) {
-  return {.kind = "image-tokenizer", .numbers = {}, .arrays = {{"code_ages", trainer.code_ages()}}};
+TrainingExtras extras_of(VqganTrainer& trainer) {
+  return {.kind = "image-tokenizer",
+          .numbers = {},
+          .arrays = {{"code_ages", trainer.revival().ages()}}};
 }
 void restore(GeneratorTrainer&, TrainingExtras) {}
-void restore(ImageTokenizerTrainer& trainer, TrainingExtras extras) {
-  trainer.restore_code_ages(std::move(extras.arrays.at("code_ages")));
+void restore(VqganTrainer& trainer, TrainingExtras extras) {
+  trainer.revival().restore(std::move(extras.arrays.at("code_ages")));
 }
 
 template <typename T>
@@ -215,7 +216,7 @@ Napi::Value accumulate_images(const Napi::CallbackInfo& info,
         discard.done();
         return result;
       },
-      [](Napi::Env env, ImageTokenizerTrainer::Result& accumulated) -> Napi::Value {
+      [](Napi::Env env, VqganTrainer::Accumulated& accumulated) -> Napi::Value {
         Napi::Object result = Napi::Object::New(env);
         result.Set("losses", to_losses(env, accumulated.losses));
         result.Set("perplexity", accumulated.perplexity);

@@ -65,10 +65,11 @@ VILG_TEST(dead_codes_come_back_from_the_batch) {
   for (uint64_t step = 1; step <= 3; ++step) {
     vectors = random_floats(kRows * kDim, static_cast<uint32_t>(step) + 50);
     const Tensor prequant = backend.upload(vectors.data(), DType::kFloat32, {kRows, kDim});
-    revival.observe(used);
+    revival.mark(used);
+    revival.advance();
     const auto revived = revival.revive(backend, codebook.parameter, prequant, 3, 7, step);
     if (step < 3) {
-      EXPECT(revived.empty() && codebook.values() == before, "patient until step 3");
+      EXPECT(revived.empty() && codebook.values() == before, "patient until update 3");
     } else {
       EXPECT((revived == std::vector<int32_t>{4, 9}), "%zu revived", revived.size());
     }
@@ -87,9 +88,10 @@ VILG_TEST(more_dead_codes_than_rows) {
   Backend& backend = ref_backend();
   Codebook codebook(backend);
   CodebookRevival revival(kSize);
+  revival.mark(std::vector<int32_t>{0});
+  revival.advance();
   const std::vector<float> vectors = random_floats(2 * kDim, 3);
   const Tensor prequant = backend.upload(vectors.data(), DType::kFloat32, {2, kDim});
-  revival.observe(std::vector<int32_t>{0});
   const auto revived = revival.revive(backend, codebook.parameter, prequant, 1, 7, 1);
   EXPECT((revived == std::vector<int32_t>{1, 2}), "%zu revived", revived.size());
   EXPECT(codebook.row(1) != codebook.row(2), "two codes from one row");
@@ -98,30 +100,30 @@ VILG_TEST(more_dead_codes_than_rows) {
 VILG_TEST(revival_resumes_bit_for_bit) {
   Backend& backend = ref_backend();
   const auto run = [&](Codebook& codebook, CodebookRevival& revival, uint64_t from, uint64_t to,
-                       uint64_t seed = 11) {
+                       uint64_t seed) {
     for (uint64_t step = from; step < to; ++step) {
       const std::vector<float> vectors =
           random_floats(kRows * kDim, static_cast<uint32_t>(step) + 90);
       const Tensor prequant = backend.upload(vectors.data(), DType::kFloat32, {kRows, kDim});
       const std::vector<int32_t> used{static_cast<int32_t>(step % kSize), 3};
-      revival.observe(used);
+      revival.mark(used);
+      revival.advance();
       revival.revive(backend, codebook.parameter, prequant, 4, seed, step);
     }
   };
   Codebook straight(backend), resumed(backend);
   CodebookRevival one(kSize), two(kSize), three(kSize);
-  run(straight, one, 0, 20);
-  run(resumed, two, 0, 9);
+  run(straight, one, 0, 20, 11);
+  run(resumed, two, 0, 9, 11);
   three.restore(two.ages());
-  run(resumed, three, 9, 20);
+  run(resumed, three, 9, 20, 11);
   EXPECT(straight.values() == resumed.values() && one.ages() == three.ages(), "resumed differs");
   Codebook other(backend);
   CodebookRevival seeded(kSize);
   run(other, seeded, 0, 20, 12);
   EXPECT(straight.values() != other.values(), "another seed gives the same");
   EXPECT_ERROR(kCheckpointIncompatible, three.restore(std::vector<int32_t>(kSize + 1)));
-  const Tensor prequant = backend.upload(random_floats(kDim, 1).data(), DType::kFloat32, {1, kDim});
-  EXPECT_ERROR(kInvalidArgument, three.revive(backend, other.parameter, prequant, 0, 1, 0));
+  EXPECT_ERROR(kInvalidArgument, three.mark(std::vector<int32_t>{kSize}));
 }
 
 VILG_TEST(codebook_begins_at_the_encoders_outputs) {
