@@ -30,6 +30,8 @@ napi_value init(napi_env raw, napi_value raw_exports) {
     export_function<&initialize>(exports, "initialize");
     define_stop_flag(env, exports);
     define_info(env, exports);
+    define_kernels(env, exports);
+    define_safetensors(env, exports);
     return raw_exports;
   });
 }
