@@ -46,22 +46,23 @@ std::vector<ParameterSpec> generator_parameters(const GeneratorConfig& c) {
     const std::string prefix = "blocks." + std::to_string(i) + ".";
     specs.push_back({prefix + "attention_norm.weight", {c.hidden}, one});
     specs.push_back({prefix + "attention_norm.bias", {c.hidden}, zero});
-    specs.push_back({prefix + "query_key_value.weight", {3 * c.hidden, c.hidden}, normal});
+    specs.push_back(
+        {prefix + "query_key_value.weight", {3 * c.hidden, c.hidden}, normal, false, true});
     specs.push_back({prefix + "query_key_value.bias", {3 * c.hidden}, zero});
-    specs.push_back({prefix + "attention_out.weight", {c.hidden, c.hidden}, residual});
+    specs.push_back({prefix + "attention_out.weight", {c.hidden, c.hidden}, residual, false, true});
     specs.push_back({prefix + "attention_out.bias", {c.hidden}, zero});
     specs.push_back({prefix + "mlp_norm.weight", {c.hidden}, one});
     specs.push_back({prefix + "mlp_norm.bias", {c.hidden}, zero});
-    specs.push_back({prefix + "mlp_in.weight", {4 * c.hidden, c.hidden}, normal});
+    specs.push_back({prefix + "mlp_in.weight", {4 * c.hidden, c.hidden}, normal, false, true});
     specs.push_back({prefix + "mlp_in.bias", {4 * c.hidden}, zero});
-    specs.push_back({prefix + "mlp_out.weight", {c.hidden, 4 * c.hidden}, residual});
+    specs.push_back({prefix + "mlp_out.weight", {c.hidden, 4 * c.hidden}, residual, false, true});
     specs.push_back({prefix + "mlp_out.bias", {c.hidden}, zero});
   }
   specs.push_back({"final_norm.weight", {c.hidden}, one});
   specs.push_back({"final_norm.bias", {c.hidden}, zero});
-  specs.push_back({"text_head.weight", {c.text_vocab, c.hidden}, normal});
+  specs.push_back({"text_head.weight", {c.text_vocab, c.hidden}, normal, false, true});
   specs.push_back({"text_head.bias", {c.text_vocab}, zero});
-  specs.push_back({"image_head.weight", {c.image_vocab, c.hidden}, normal});
+  specs.push_back({"image_head.weight", {c.image_vocab, c.hidden}, normal, false, true});
   specs.push_back({"image_head.bias", {c.image_vocab}, zero});
   return specs;
 }
