@@ -8,8 +8,9 @@ Value linear(Tape& tape, const Value& x, Parameter& weight, Parameter& bias,
              const LinearOptions& options) {
   VILG_CHECK(!(options.gelu && options.residual), kInternal, "linear: GELU with residual");
   const int64_t k = x->data.dim(-1), n = weight.value.dim(0), rows = x->data.num_elements() / k;
-  VILG_CHECK(weight.value.dim(1) == k && bias.num_elements() == n, kInternal, "linear %s: %s by %s",
-             weight.name.c_str(), x->data.shape().to_string().c_str(),
+  // a 1x1 convolution's weight, (N, 1, 1, K) in memory, is the same matrix
+  VILG_CHECK(weight.num_elements() == n * k && bias.num_elements() == n, kInternal,
+             "linear %s: %s by %s", weight.name.c_str(), x->data.shape().to_string().c_str(),
              weight.value.shape().to_string().c_str());
   Shape shape;
   for (int i = 0; i + 1 < x->data.shape().rank(); ++i) shape.push_back(x->data.dim(i));

@@ -79,4 +79,9 @@ struct CacheWriteParams {
   DType cache_dtype = DType::kFloat32;
 };
 
+// Throw kInvalidArgument, kShapeMismatch or kUnsupported naming what is wrong.
+void validate(const AttentionForwardParams& params);
+void validate(const AttentionBackwardParams& params);
+void validate(const AttentionDecodeParams& params);
+
 }  // namespace vilg

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/absolute_error.h"
 #include "kernels/attention.h"
 #include "kernels/codebook.h"
 #include "kernels/context.h"
@@ -42,6 +43,7 @@
   VILG_OP(stream_embedding_backward, StreamEmbeddingBackwardParams) \
   VILG_OP(cross_entropy, CrossEntropyParams)                        \
   VILG_OP(squared_error, SquaredErrorParams)                        \
+  VILG_OP(absolute_error, AbsoluteErrorParams)                      \
   VILG_OP(adamw, AdamWParams)                                       \
   VILG_OP(squared_norm, SquaredNormParams)                          \
   VILG_OP(add, AddParams)                                           \

@@ -27,6 +27,8 @@ struct ParameterSpec {
   bool convolution = false;
   // Weight decay applies: the matrices of layers, not norms, biases, embeddings and codebooks.
   bool decay = false;
+  // Stays float32 in bfloat16 models: codebooks, where rounding would move which code is nearest.
+  bool precise = false;
 };
 
 // All weights of a model, in the order of its list. References stay valid while the list lives.
@@ -46,11 +48,14 @@ class ParameterList {
   void initialize(uint64_t seed);
   void zero_grad();
 
-  // Host float32 in the file's layout <-> the weight's own. `from` may be float32 or bfloat16.
+  // Host values in the file's layout <-> the weight's own layout and type. `from` may be float32 or
+  // bfloat16, at any alignment (a file map).
   void load(size_t index, const void* from, DType from_dtype);
   std::vector<float> read(size_t index, bool gradient = false) const;
   size_t index_of(std::string_view name) const;  // throws kInternal
 
+  // The type in which such a weight lies, in memory and in files.
+  static DType storage_dtype(const ParameterSpec& spec, DType matrix_dtype);
   // Bytes that the weights of such a list take.
   static size_t size_bytes(const std::vector<ParameterSpec>& specs, DType matrix_dtype);
 

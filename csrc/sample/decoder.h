@@ -20,6 +20,7 @@ class Decoder {
   // Workspace of one pass over `tokens` tokens: hidden states, (tokens, C).
   Tensor hidden(int64_t tokens) const;
 
+  void clear_prefix() { prefix_length_ = 0; }
   // Prefix tokens whose hidden states start as `x` (m, C), overwritten by the last block's output.
   // Each sees the whole prefix so far and all m.
   void extend_prefix(const Tensor& x, int64_t m, const StopFlag* stop);

@@ -25,7 +25,6 @@ ImageSession::ImageSession(std::shared_ptr<Generator> generator, std::vector<int
   Backend& backend = generator_->backend();
   tokens_.assign(static_cast<size_t>(rows * config.image_length()), -1);
   log_probabilities_.assign(static_cast<size_t>(rows), 0.0);
-  offsets_ = image_offsets(*generator_);
   x_ = decoder_.hidden(rows);
   logits_ = backend.empty(DType::kFloat32, {rows, config.image_vocab});
   drawn_ = backend.empty(DType::kInt32, {rows});
@@ -39,6 +38,9 @@ void ImageSession::prefill(const StopFlag* stop) {
   const int64_t C = generator_->config().hidden;
   Backend& backend = generator_->backend();
   OpContext context = backend.context(stop);
+  // weights are read here and not in the constructor, which runs while others may train them
+  offsets_ = image_offsets(*generator_);
+  decoder_.clear_prefix();  // what an earlier call, stopped half-way, has left
   // PAD is nobody's key: only the valid tokens run, each with its own position
   const Tensor offsets = text_offsets(*generator_);
   std::vector<int32_t> ids;

@@ -33,7 +33,6 @@ TextSession::TextSession(std::shared_ptr<Generator> generator, std::vector<int32
   generator_->check({.text = text, .text_valid = valid, .image = image_, .batch = 1});
 
   Backend& backend = generator_->backend();
-  offsets_ = text_offsets(*generator_);
   x_ = decoder_.hidden(rows);
   logits_ = backend.empty(DType::kFloat32, {rows, config.text_vocab});
   ids_ = backend.empty(DType::kInt32, {rows});
@@ -198,6 +197,8 @@ void TextSession::beam_position() {
 
 bool TextSession::step(int64_t count, const StopFlag* stop) {
   if (!prefilled_) {
+    // weights are read here and not in the constructor, which runs while others may train them
+    offsets_ = text_offsets(*generator_);
     decoder_.image_prefix(image_, stop);
     prefilled_ = true;
   }

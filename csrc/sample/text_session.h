@@ -32,6 +32,7 @@ class TextSession {
   int64_t position() const { return position_; }
   // Sampled: in candidate order. Beams: best first, by log-probability / length^length_penalty.
   std::vector<TextSequence> texts() const;
+  size_t cache_bytes() const { return decoder_.cache_bytes(); }
 
  private:
   void advance(const StopFlag* stop);

@@ -4,8 +4,7 @@
 
 namespace vilg {
 
-Optimizer::Optimizer(ParameterList& parameters, const OptimizerOptions& options)
-    : parameters_(&parameters), options_(options) {
+void Optimizer::check(ParameterList& parameters, const OptimizerOptions& options) {
   VILG_CHECK(options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1,
              kInvalidArgument, "Expected betas from 0 to below 1, received %g and %g",
              static_cast<double>(options.beta1), static_cast<double>(options.beta2));
@@ -14,18 +13,25 @@ Optimizer::Optimizer(ParameterList& parameters, const OptimizerOptions& options)
   VILG_CHECK(options.weight_decay >= 0 && options.clip_norm >= 0, kInvalidArgument,
              "Expected weightDecay and clipNorm of at least 0, received %g and %g",
              static_cast<double>(options.weight_decay), static_cast<double>(options.clip_norm));
-  Backend& backend = parameters.backend();
-  // gradient and two moments
-  const size_t needed = static_cast<size_t>(parameters.num_elements()) * 3 * sizeof(float);
-  const size_t available = backend.available_bytes();
-  VILG_CHECK(available == 0 || needed <= available, kOutOfMemory,
-             "Training this model needs %zu bytes for gradients and optimizer states, %zu bytes "
-             "are available",
-             needed, available);
   for (const Parameter& parameter : parameters.all()) {
     VILG_CHECK(parameter.value.dtype() == DType::kFloat32, kUnsupported,
                "Training needs a model in float32 (load it with precision: 'float32'), %s is %s",
                parameter.name.c_str(), dtype_name(parameter.value.dtype()));
+  }
+  // gradient and two moments
+  const size_t needed = static_cast<size_t>(parameters.num_elements()) * 3 * sizeof(float);
+  const size_t available = parameters.backend().available_bytes();
+  VILG_CHECK(available == 0 || needed <= available, kOutOfMemory,
+             "Training this model needs %zu bytes for gradients and optimizer states, %zu bytes "
+             "are available",
+             needed, available);
+}
+
+Optimizer::Optimizer(ParameterList& parameters, const OptimizerOptions& options)
+    : parameters_(&parameters), options_(options) {
+  check(parameters, options);
+  Backend& backend = parameters.backend();
+  for (const Parameter& parameter : parameters.all()) {
     m_.push_back(backend.zeros(DType::kFloat32, parameter.value.shape()));
     v_.push_back(backend.zeros(DType::kFloat32, parameter.value.shape()));
   }

@@ -17,6 +17,8 @@ struct OptimizerOptions {
 class Optimizer {
  public:
   Optimizer(ParameterList& parameters, const OptimizerOptions& options);
+  // Throws what the constructor would, without taking memory.
+  static void check(ParameterList& parameters, const OptimizerOptions& options);
 
   struct Result {
     double gradient_norm = 0;  // before clipping

@@ -29,8 +29,6 @@ export interface TextEncodeOptions {
   truncate?: boolean
   /** A second text, after the first and a SEP, with a SEP of its own: `CLS text SEP pair SEP`. */
   pair?: string
-  /** Take a text without any token, which gives `CLS SEP`. Default false: it is an error. */
-  allowEmpty?: boolean
 }
 
 /** A text as tokens. */
@@ -49,7 +47,7 @@ export interface VocabularyOptions {
   lowerCase?: boolean
 }
 
-const encodeKeys = ['length', 'truncate', 'pair', 'allowEmpty'] as const
+const encodeKeys = ['length', 'truncate', 'pair'] as const
 
 /**
  * Turns texts into token ids and back: WordPiece over a vocab.txt exactly as BERT does it, anything else by a tokenizer.json.
@@ -152,20 +150,19 @@ export class TextTokenizer {
   /**
    * The token ids of a text, framed by CLS and SEP.
    *
-   * Takes any string in time linear in its length. Throws `ERR_VILG_INVALID_ARGUMENT` for a text without any token (unless
-   * `allowEmpty`), and for one that does not fit `length` (unless `truncate`).
+   * Takes any string in time linear in its length; one without any token gives `CLS SEP`. Throws `ERR_VILG_INVALID_ARGUMENT`
+   * for a text that does not fit `length` (unless `truncate`).
    */
   encode(text: string, options?: TextEncodeOptions): EncodedText {
     rejectUnknownKeys('encode options', options, encodeKeys)
-    const { length, truncate = false, pair, allowEmpty = false } = options ?? {}
+    const { length, truncate = false, pair } = options ?? {}
     const hasPair = pair !== undefined
     const frame = hasPair ? 3 : 2
     if (length !== undefined) expectInteger('length', length, { min: frame + 1 })
     expectBoolean('truncate', truncate)
-    expectBoolean('allowEmpty', allowEmpty)
 
-    const first = this.#encodePart('text', text, allowEmpty)
-    const second = hasPair ? this.#encodePart('pair', pair, allowEmpty) : []
+    const first = this.#encodePart('text', text)
+    const second = hasPair ? this.#encodePart('pair', pair) : []
     if (length !== undefined) this.#fit(first, second, length - frame, truncate, hasPair)
 
     const { pad, cls, sep } = this.#ends
@@ -179,10 +176,8 @@ export class TextTokenizer {
     return { ids, valid, tokens: content.map((id) => this.#model.tokens[id]!) }
   }
 
-  #encodePart(name: string, text: unknown, allowEmpty: boolean): number[] {
-    const ids = this.#model.encode(expectString(name, text))
-    if (ids.length === 0 && !allowEmpty) throw outOfRange(name, 'a text with at least one token', text)
-    return ids
+  #encodePart(name: string, text: unknown): number[] {
+    return this.#model.encode(expectString(name, text))
   }
 
   /** Shortens both parts in place to `room` tokens together, or throws. */
