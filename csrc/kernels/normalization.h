@@ -18,6 +18,7 @@ struct LayerNormForwardParams {
   int64_t rows = 0, channels = 0;
   float epsilon = 1e-5f;
 };
+void validate(const LayerNormForwardParams& params);
 
 // Data gradient = (or += with `accumulate`), parameter gradients always +=.
 struct LayerNormBackwardParams {
@@ -30,6 +31,7 @@ struct LayerNormBackwardParams {
   int64_t rows = 0, channels = 0;
   bool accumulate = false;
 };
+void validate(const LayerNormBackwardParams& params);
 
 // GroupNorm over NHWC, then swish where asked: y = s(norm(x)), s(t) = t * sigmoid(t).
 struct GroupNormForwardParams {
@@ -56,6 +58,9 @@ struct GroupNormBackwardParams {
   bool accumulate = false;
 };
 
+void validate(const GroupNormForwardParams& params);
+void validate(const GroupNormBackwardParams& params);
+
 // Softmax over the last dimension of scale * x.
 struct SoftmaxForwardParams {
   float* out = nullptr;  // (rows, n); may be x
@@ -70,5 +75,7 @@ struct SoftmaxBackwardParams {
   int64_t rows = 0, n = 0;
   float scale = 1.0f;
 };
+void validate(const SoftmaxForwardParams& params);
+void validate(const SoftmaxBackwardParams& params);
 
 }  // namespace vilg

@@ -1,0 +1,13 @@
+// Each file of this folder that adds to the module's exports says so here; module.cc calls them.
+#pragma once
+
+#include <napi.h>
+
+namespace vilg::binding {
+
+void define_stop_flag(Napi::Env env, Napi::Object exports);
+void define_info(Napi::Env env, Napi::Object exports);
+void define_kernels(Napi::Env env, Napi::Object exports);
+void define_safetensors(Napi::Env env, Napi::Object exports);
+
+}  // namespace vilg::binding
