@@ -12,6 +12,8 @@ namespace vilg {
 //   e_j from 0, score_j = fma(-2, dot, norm_j);  the smallest score wins, the lowest index on a
 //   tie.
 // distance = max(0, z.z (same chain) + score): the squared Euclidean distance.
+// A score that is NaN or +infinity wins against nobody: a vector that has no other gets index 0 and
+// a distance that is not finite.
 struct CodebookLookupParams {
   int32_t* indices = nullptr;       // (rows)
   float* distances = nullptr;       // (rows), may be null
@@ -19,19 +21,23 @@ struct CodebookLookupParams {
   const float* codebook = nullptr;  // (size, dim)
   int64_t rows = 0, size = 0, dim = 0;
 };
+void validate(const CodebookLookupParams& params);
 
-// The index of each row's largest value, the lowest on a tie.
+// The index of each row's largest value, the lowest on a tie. NaN is larger than nothing: it is
+// passed over, and a row of NaN and -infinity alone gives 0.
 struct ArgmaxParams {
   int32_t* indices = nullptr;     // (rows)
   const float* values = nullptr;  // (rows, n)
   int64_t rows = 0, n = 0;
 };
+void validate(const ArgmaxParams& params);
 
-// out[i] = table[indices[i]]
+// out[i] = table[indices[i]] + offset
 struct GatherParams {
   float* out = nullptr;         // (rows, dim)
   const void* table = nullptr;  // (size, dim), table_dtype
   const int32_t* indices = nullptr;
+  const float* offset = nullptr;  // (dim), may be null
   DType table_dtype = DType::kFloat32;
   int64_t rows = 0, size = 0, dim = 0;
 };

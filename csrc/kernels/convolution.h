@@ -80,4 +80,13 @@ struct TransposeParams {
   int64_t batch = 0, rows = 0, columns = 0;  // out[b, c, r] = x[b, r, c]
 };
 
+// What every backend refuses: null pointers, sizes below one, types other than float32 and
+// bfloat16, channels that the groups do not divide, kernels beyond 63 or larger than the padded
+// picture.
+void validate(const Conv2dForwardParams& params);
+void validate(const Conv2dBackwardParams& params);
+void validate(const UpsampleForwardParams& params);
+void validate(const UpsampleBackwardParams& params);
+void validate(const TransposeParams& params);
+
 }  // namespace vilg

@@ -13,8 +13,8 @@ enum class Epilogue : int32_t {
 };
 
 // c = epilogue(alpha * op(a) . op(b) + bias) + residual (+ c when `accumulate`), for each of
-// `batch` matrices. op(a) is M x K, op(b) is K x N. A linear layer with weights [out, in] has
-// trans_b.
+// `batch` matrices. pre_activation belongs to the GELU epilogues and is refused without them. op(a)
+// is M x K, op(b) is K x N. A linear layer with weights [out, in] has trans_b.
 //
 // `compute` is the type of the products: kFloat32, or kBFloat16 (operands rounded to bfloat16,
 // float32 accumulation). Storage types are independent of it: operands are converted on the way in.
@@ -50,13 +50,14 @@ struct BiasBackwardParams {
   int64_t rows = 0, n = 0;
 };
 
-// dx = dout * gelu'(x), tanh form
+// out = gelu(x), tanh form. out may be x.
 struct GeluForwardParams {
   void* out = nullptr;
   const void* x = nullptr;
   DType dtype = DType::kFloat32;
   int64_t num_elements = 0;
 };
+// dx = dout * gelu'(x), tanh form (+ dx when `accumulate`). dx may be dout or x.
 struct GeluBackwardParams {
   void* dx = nullptr;
   const void* dout = nullptr;
@@ -65,5 +66,11 @@ struct GeluBackwardParams {
   int64_t num_elements = 0;
   bool accumulate = false;
 };
+
+// Throw where the parameters do not describe a computation; for every backend.
+void validate(const MatmulParams& params);
+void validate(const BiasBackwardParams& params);
+void validate(const GeluForwardParams& params);
+void validate(const GeluBackwardParams& params);
 
 }  // namespace vilg

@@ -58,6 +58,9 @@ struct GroupNormBackwardParams {
   bool accumulate = false;
 };
 
+void validate(const GroupNormForwardParams& params);
+void validate(const GroupNormBackwardParams& params);
+
 // Softmax over the last dimension of scale * x.
 struct SoftmaxForwardParams {
   float* out = nullptr;  // (rows, n); may be x
@@ -72,5 +75,7 @@ struct SoftmaxBackwardParams {
   int64_t rows = 0, n = 0;
   float scale = 1.0f;
 };
+void validate(const SoftmaxForwardParams& params);
+void validate(const SoftmaxBackwardParams& params);
 
 }  // namespace vilg

@@ -1,0 +1,40 @@
+#include "kernels/backend.h"
+
+#include <cstring>
+
+namespace vilg {
+namespace {
+
+class HostBackend final : public Backend {
+ public:
+  explicit HostBackend(const OpTable& table) : table_(table) { check_op_table(table); }
+  const OpTable& ops() const override { return table_; }
+  Allocator& allocator() override { return arena_; }
+  const char* device() const override { return table_.name; }
+  void copy_in(void* to, const void* from, size_t size) override { std::memcpy(to, from, size); }
+  void copy_out(void* to, const void* from, size_t size) override { std::memcpy(to, from, size); }
+  void copy(void* to, const void* from, size_t size) override { std::memcpy(to, from, size); }
+  void fill_zero(void* to, size_t size) override { std::memset(to, 0, size); }
+  size_t available_bytes() override { return available_host_bytes(); }
+  OpContext context(const StopFlag* stop) override {
+    return {.pool = &ThreadPool::shared(), .allocator = &arena_, .stop = stop};
+  }
+
+ private:
+  const OpTable& table_;
+  HostArena arena_;
+};
+
+}  // namespace
+
+Backend& cpu_backend() {
+  static Backend& backend = *new HostBackend(cpu_ops());
+  return backend;
+}
+
+Backend& ref_backend() {
+  static Backend& backend = *new HostBackend(ref_ops());
+  return backend;
+}
+
+}  // namespace vilg
