@@ -91,7 +91,8 @@ class Job {
 
   // Runs the op as often as asked, and times it.
   template <typename Params>
-  void run(void (*op)(const Params&, OpContext&), const char* name, const Params& params) {
+  void run(TaskContext& task, void (*op)(const Params&, OpContext&), const char* name,
+           const Params& params) {
     require(op, name);
     for (int64_t i = 0; i < options_.repeats; ++i) {
       context_.check_stop();
@@ -100,6 +101,7 @@ class Job {
       milliseconds_.push_back(
           std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
               .count());
+      task.progress(static_cast<double>(i + 1), static_cast<double>(options_.repeats));
     }
   }
   const std::vector<double>& milliseconds() const { return milliseconds_; }
@@ -216,7 +218,7 @@ Napi::Value sparse_attention(const Napi::CallbackInfo& info) {
         params.k = dk.data();
         params.v = dv.data();
         params.text_valid = valid ? valid.as<uint8_t>() : nullptr;
-        job->run(job->ops().attention_forward, "attention_forward", params);
+        job->run(task, job->ops().attention_forward, "attention_forward", params);
         return Outcome{job, {{"out", job->convert(out, DType::kFloat32)}, {"lse", lse}}};
       },
       outcome_to_js);
@@ -257,7 +259,7 @@ Napi::Value sparse_attention_backward(const Napi::CallbackInfo& info) {
         params.dout = x[4].data();
         params.lse = lse.f32();
         params.text_valid = valid ? valid.as<uint8_t>() : nullptr;
-        job->run(job->ops().attention_backward, "attention_backward", params);
+        job->run(task, job->ops().attention_backward, "attention_backward", params);
         return Outcome{job,
                        {{"dq", job->convert(dq, DType::kFloat32)},
                         {"dk", job->convert(dk, DType::kFloat32)},
@@ -302,7 +304,7 @@ Napi::Value codebook_lookup(const Napi::CallbackInfo& info) {
         const Tensor indices = job->empty(DType::kInt32, rows);
         const Tensor distances = job->empty(DType::kFloat32, rows);
         if (rows > 0) {
-          job->run(job->ops().codebook_lookup, "codebook_lookup",
+          job->run(task, job->ops().codebook_lookup, "codebook_lookup",
                    CodebookLookupParams{.indices = indices.as<int32_t>(),
                                         .distances = distances.f32(),
                                         .vectors = vectors.f32(),
@@ -358,7 +360,7 @@ Napi::Value matmul(const Napi::CallbackInfo& info) {
         now.c = out.data();
         now.bias = bias ? bias.f32() : nullptr;
         now.residual = residual ? residual.data() : nullptr;
-        job->run(job->ops().matmul, "matmul", now);
+        job->run(task, job->ops().matmul, "matmul", now);
         return Outcome{job, {{"out", out}}};
       },
       outcome_to_js);
