@@ -10,6 +10,7 @@
  * - `CUDA`: a CUDA call failed. `DEVICE_LOST`: the device context is unusable from now on.
  * - `CHECKPOINT_FORMAT`: a file that is damaged or not of its format.
  * - `CHECKPOINT_INCOMPATIBLE`: a sound file that does not fit the config.
+ * - `DIVERGED`: training came to a loss or gradient that is not finite; the weights are those before that step.
  * - `IO`: reading or writing failed. `NATIVE_LOAD`: the native addon could not be loaded.
  * - `INTERNAL`: a bug in this library.
  */
@@ -24,6 +25,7 @@ export const ERROR_CODES = Object.freeze([
   'ERR_VILG_DEVICE_LOST',
   'ERR_VILG_CHECKPOINT_FORMAT',
   'ERR_VILG_CHECKPOINT_INCOMPATIBLE',
+  'ERR_VILG_DIVERGED',
   'ERR_VILG_IO',
   'ERR_VILG_NATIVE_LOAD',
   'ERR_VILG_INTERNAL',

@@ -4,7 +4,7 @@ import { ERROR_CODES, VilgError, VilgRangeError, VilgTypeError } from '../lib/er
 
 test('the list of codes is frozen, unique and of one form', (t) => {
   t.true(Object.isFrozen(ERROR_CODES))
-  t.is(ERROR_CODES.length, 13)
+  t.is(ERROR_CODES.length, 14)
   t.is(new Set(ERROR_CODES).size, ERROR_CODES.length)
   for (const code of ERROR_CODES) t.regex(code, /^ERR_VILG_[A-Z_]+$/)
 })

@@ -494,7 +494,7 @@ Value embedding(Tape& tape, const Tensor& indices, Parameter& table, const Shape
   return result;
 }
 
-Quantized quantize(Tape& tape, const Value& z, Parameter& codebook, float encoder_weight,
+Quantized quantize(Tape& tape, const Value& z, Parameter& codebook, float commitment_weight,
                    float codebook_weight) {
   const int64_t size = codebook.value.dim(0), dim = codebook.value.dim(1);
   const int64_t rows = z->data.num_elements() / dim;
@@ -522,7 +522,7 @@ Quantized quantize(Tape& tape, const Value& z, Parameter& codebook, float encode
     return quantized;
   }
 
-  quantized.squared_error = mean_squared_error(tape, z, codes, encoder_weight);
+  quantized.squared_error = mean_squared_error(tape, z, codes, commitment_weight);
   if (codebook_weight != 0 && trains(codebook)) {
     Tensor dcodes = backend.empty(DType::kFloat32, codes.shape());
     SquaredErrorParams error;

@@ -51,9 +51,9 @@ struct Quantized {
   Tensor indices;            // (rows) int32
   double squared_error = 0;  // mean (z - e)^2 over all elements; 0 where the tape does not record
 };
-// Losses on the way: encoder_weight * mean (z - sg[e])^2 + codebook_weight * mean (sg[z] - e)^2;
+// Losses on the way: commitment_weight * mean (z - sg[e])^2 + codebook_weight * mean (sg[z] - e)^2;
 // their gradients go straight into z and the codebook.
-Quantized quantize(Tape& tape, const Value& z, Parameter& codebook, float encoder_weight,
+Quantized quantize(Tape& tape, const Value& z, Parameter& codebook, float commitment_weight,
                    float codebook_weight);
 
 // Mean squared and mean absolute error against `target`; weight times the gradient goes straight

@@ -10,8 +10,8 @@ namespace vilg::cpu {
 namespace {
 
 // dx[iy] = sum over oy * s + ky - pad = iy. For rows iy = s * q + r only the taps ky = k0 + s * m
-// with k0 = (r + pad) mod s take part, and they read dout row q + (r + pad - k0) / s - m: a stride-1
-// convolution of dout with every s-th tap in reverse.
+// with k0 = (r + pad) mod s take part, and they read dout row q + (r + pad - k0) / s - m: a
+// stride-1 convolution of dout with every s-th tap in reverse.
 struct InputPhase {
   int64_t taps, first, base;  // first: dout row of tap 0 for q = 0; base: ky of tap 0
   InputPhase(int64_t r, int64_t pad, int64_t kernel, int64_t s) {
@@ -67,8 +67,8 @@ void input_gradient(const Conv2dBackwardParams& p, OpContext& ctx) {
   run_convolution(problem, phases, ctx);
 }
 
-constexpr int64_t kPixels = 256;                             // of one block of products
-constexpr int64_t kPixelsPerChunk = 1024;                    // at least, where there are so many
+constexpr int64_t kPixels = 256;           // of one block of products
+constexpr int64_t kPixelsPerChunk = 1024;  // at least, where there are so many
 constexpr int64_t kMaxPartialBytes = int64_t{64} << 20;
 constexpr int64_t kTasks = 16;
 
@@ -78,7 +78,10 @@ constexpr int64_t kTasks = 16;
 class WeightGradient {
  public:
   WeightGradient(const Conv2dBackwardParams& params, OpContext& ctx)
-      : p_(params), ctx_(ctx), conv_(VILG_SIMD(convolution)), simd_(VILG_SIMD(gemm)),
+      : p_(params),
+        ctx_(ctx),
+        conv_(VILG_SIMD(convolution)),
+        simd_(VILG_SIMD(gemm)),
         gemm_(p_.compute == DType::kBFloat16 ? &simd_->bf16 : &simd_->f32) {
     out_height_ = p_.out_height();
     out_width_ = p_.out_width();
@@ -98,8 +101,7 @@ class WeightGradient {
     const int64_t partial_bytes = co_tiles_ * gemm_->mr * ld_ * 4;
     chunks_ = std::min({kTasks, ceil_div(all_rows * out_width_, kPixelsPerChunk), all_rows,
                         std::max<int64_t>(1, kMaxPartialBytes / partial_bytes)});
-    slices_ = std::clamp<int64_t>(ceil_div(kTasks, chunks_), 1,
-                                  std::max<int64_t>(1, panels_ / 4));
+    slices_ = std::clamp<int64_t>(ceil_div(kTasks, chunks_), 1, std::max<int64_t>(1, panels_ / 4));
   }
 
   void run() {
@@ -147,8 +149,7 @@ class WeightGradient {
     const int64_t begin = chunk * all_rows / chunks_, end = (chunk + 1) * all_rows / chunks_;
     const int64_t panel_begin = slice * panels_ / slices_;
     const int64_t panel_end = (slice + 1) * panels_ / slices_;
-    const VilgStorage storage =
-        p_.dtype == DType::kBFloat16 ? kVilgBFloat16 : kVilgFloat32;
+    const VilgStorage storage = p_.dtype == DType::kBFloat16 ? kVilgBFloat16 : kVilgFloat32;
     const int64_t in_rows = (rows_ - 1) * p_.stride + p_.kernel_y;
     const int64_t row_bytes = padded_width() * p_.in_channels * bytes_;
     // where every row begins with a whole unit of k, so that odd widths may follow one another
@@ -159,9 +160,9 @@ class WeightGradient {
     const int64_t x_bytes = aligned(in_rows * row_bytes);
     const int64_t side_bytes = side_by_side_ ? aligned(out_width_ * segment_ * bytes_) : 0;
     const int64_t a_bytes = aligned(rows_ * a_row_bytes);
-    Workspace memory(*ctx_.allocator,
-                     static_cast<size_t>(x_bytes + side_bytes + co_tiles_ * a_bytes +
-                                         rows_ * b_row_bytes));
+    Workspace memory(
+        *ctx_.allocator,
+        static_cast<size_t>(x_bytes + side_bytes + co_tiles_ * a_bytes + rows_ * b_row_bytes));
     char* x = memory.as<char>();
     char* side = x + x_bytes;
     char* a = side + side_bytes;
@@ -176,13 +177,12 @@ class WeightGradient {
       }
       for (int64_t tile = 0; tile < co_tiles_; ++tile) {
         const int64_t co = tile * gemm_->mr;
-        const char* from = static_cast<const char*>(p_.dout) +
-                           (row * out_width_ * p_.out_channels + co) * bytes_;
+        const char* from =
+            static_cast<const char*>(p_.dout) + (row * out_width_ * p_.out_channels + co) * bytes_;
         for (int64_t r = 0; r < rows; ++r) {
           gemm_->pack_a(a + tile * a_bytes + r * a_row_bytes,
-                        from + r * out_width_ * p_.out_channels * bytes_, storage,
-                        p_.out_channels, false, std::min<int64_t>(gemm_->mr, p_.out_channels - co),
-                        out_width_);
+                        from + r * out_width_ * p_.out_channels * bytes_, storage, p_.out_channels,
+                        false, std::min<int64_t>(gemm_->mr, p_.out_channels - co), out_width_);
         }
       }
       for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
@@ -201,8 +201,8 @@ class WeightGradient {
                         count, out_width_);
         }
         for (int64_t tile = 0; tile < co_tiles_; ++tile) {
-          gemm_->tile(partial + tile * gemm_->mr * ld_ + panel * gemm_->nr, ld_,
-                      a + tile * a_bytes, b_panel, rows * row_k, !first);
+          gemm_->tile(partial + tile * gemm_->mr * ld_ + panel * gemm_->nr, ld_, a + tile * a_bytes,
+                      b_panel, rows * row_k, !first);
         }
       }
       first = false;

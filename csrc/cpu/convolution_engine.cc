@@ -26,13 +26,14 @@ VilgStorage storage_of(DType dtype) {
 class Engine {
  public:
   Engine(const ConvProblem& problem, const std::vector<ConvPhase>& phases, OpContext& ctx)
-      : p_(problem), phases_(phases), ctx_(ctx), conv_(VILG_SIMD(convolution)),
+      : p_(problem),
+        phases_(phases),
+        ctx_(ctx),
+        conv_(VILG_SIMD(convolution)),
         simd_(VILG_SIMD(gemm)),
         gemm_(p_.compute == DType::kBFloat16 ? &simd_->bf16 : &simd_->f32) {
     const bool pairs = gemm_->k_step == 2;
-    operand_ = pairs                              ? kVilgPairs
-               : p_.compute == DType::kBFloat16 ? kVilgRounded
-                                                  : kVilgFloat;
+    operand_ = pairs ? kVilgPairs : p_.compute == DType::kBFloat16 ? kVilgRounded : kVilgFloat;
     element_bytes_ = pairs ? 2 : 4;
     pitch_ = round_up(p_.in_channels, gemm_->k_step);
     tap_units_ = pitch_ * element_bytes_ / 4;
@@ -98,9 +99,9 @@ class Engine {
     ring_rows_ = (rows_ - 1) * p_.stride + window_y_;
 
     // read x where it is when nothing has to be done to it
-    const bool right_type = operand_ == kVilgFloat ? p_.dtype == DType::kFloat32
-                                                   : operand_ == kVilgPairs &&
-                                                         p_.dtype == DType::kBFloat16;
+    const bool right_type = operand_ == kVilgFloat
+                                ? p_.dtype == DType::kFloat32
+                                : operand_ == kVilgPairs && p_.dtype == DType::kBFloat16;
     direct_ = right_type && !p_.norm_mean && p_.upsample == 1 && pitch_ == p_.in_channels;
     for (const ConvPhase& phase : phases_) {
       direct_ = direct_ && phase.in_y >= 0 && phase.in_x >= 0 &&
@@ -144,11 +145,10 @@ class Engine {
     char* to = panels + panel * phase_units(phase) * 4 * gemm_->nr;
     for (int64_t ty = 0; ty < phase.taps_y; ++ty) {
       for (int64_t tx = 0; tx < phase.taps_x; ++tx, to += tap_bytes) {
-        const char* from =
-            static_cast<const char*>(phase.weights) +
-            (n0 * phase.n_stride + phase.tap_base + ty * phase.tap_y_stride +
-             tx * phase.tap_x_stride) *
-                static_cast<int64_t>(dtype_size(phase.weight_dtype));
+        const char* from = static_cast<const char*>(phase.weights) +
+                           (n0 * phase.n_stride + phase.tap_base + ty * phase.tap_y_stride +
+                            tx * phase.tap_x_stride) *
+                               static_cast<int64_t>(dtype_size(phase.weight_dtype));
         gemm_->pack_b(to, from, storage_of(phase.weight_dtype),
                       k_contiguous ? phase.n_stride : phase.k_stride, k_contiguous, count,
                       p_.in_channels);
@@ -218,8 +218,7 @@ class Engine {
       pixels.scale = pixels.mean + p_.in_channels;
       pixels.shift = pixels.scale + p_.in_channels;
     }
-    const int64_t source_bytes =
-        p_.in_channels * static_cast<int64_t>(dtype_size(p_.dtype));
+    const int64_t source_bytes = p_.in_channels * static_cast<int64_t>(dtype_size(p_.dtype));
     const char* row = static_cast<const char*>(p_.x) +
                       (b * p_.height + y / p_.upsample) * p_.width * source_bytes;
     if (p_.upsample == 1) {
@@ -239,10 +238,10 @@ class Engine {
 
   // One task's view of the input: rows in a ring, or x itself.
   struct Band {
-    int64_t b, x0, x1;        // outputs of phases in x
-    int64_t first_row;        // input row in slot 0
+    int64_t b, x0, x1;  // outputs of phases in x
+    int64_t first_row;  // input row in slot 0
     char* ring;
-    float* sums;              // (rows_ * strip_, nr)
+    float* sums;  // (rows_ * strip_, nr)
   };
 
   const char* pixel(const Band& band, int64_t y, int64_t x) const {
@@ -349,8 +348,8 @@ class Engine {
             // tiles as equal as they can be: a narrow last one would run at half speed
             tile.rows = static_cast<int32_t>(columns / tiles + (t < columns % tiles));
             for (int64_t r = 0; r < tile.num_runs; ++r) {
-              runs[r] = pixel(band, y * p_.stride + phase.in_y + run + r,
-                              x * p_.stride + phase.in_x);
+              runs[r] =
+                  pixel(band, y * p_.stride + phase.in_y + run + r, x * p_.stride + phase.in_x);
             }
             // sums that are finished at once need no room of their own
             const bool once = run == 0 && last;
@@ -396,9 +395,9 @@ class Engine {
   const GemmKernels* gemm_;
   VilgOperand operand_ = kVilgFloat;
   int64_t element_bytes_ = 4, pitch_ = 0, tap_units_ = 0;
-  int64_t height_ = 0, width_ = 0;              // of the largest phase
-  int64_t first_y_ = 0, first_x_ = 0;           // the input pixel that output (0, 0) begins at
-  int64_t window_y_ = 0, window_x_ = 0;         // input pixels that one output of all phases reads
+  int64_t height_ = 0, width_ = 0;       // of the largest phase
+  int64_t first_y_ = 0, first_x_ = 0;    // the input pixel that output (0, 0) begins at
+  int64_t window_y_ = 0, window_x_ = 0;  // input pixels that one output of all phases reads
   int64_t strip_ = 0, strips_ = 0, band_ = 0, bands_ = 0;
   int64_t rows_ = 0, ring_rows_ = 0, row_bytes_ = 0;
   bool direct_ = false, narrow_ = false;

@@ -8,9 +8,9 @@ namespace {
 
 int64_t floor_half(int64_t x) { return x >= 0 ? x / 2 : -((1 - x) / 2); }
 
-// Output parity `parity` of a stride-1 convolution after upsampling by two: tap k reads source pixel
-// q + floor((parity + k - pad) / 2), so taps that fall on one pixel are one tap with summed weights:
-// 3 x 3 becomes four 2 x 2, 2.25 times less work.
+// Output parity `parity` of a stride-1 convolution after upsampling by two: tap k reads source
+// pixel q + floor((parity + k - pad) / 2), so taps that fall on one pixel are one tap with summed
+// weights: 3 x 3 becomes four 2 x 2, 2.25 times less work.
 struct Parity {
   int64_t parity, pad;
   int64_t first(int64_t) const { return floor_half(parity - pad); }

@@ -34,12 +34,12 @@ void check_geometry(const Params& p, int64_t upsample, const char* op) {
   VILG_CHECK(p.kernel_y <= 63 && p.kernel_x <= 63, kUnsupported,
              "Expected a kernel of at most 63 x 63 for %s, received %lld x %lld", op,
              static_cast<long long>(p.kernel_y), static_cast<long long>(p.kernel_x));
-  VILG_CHECK(p.pad_top >= 0 && p.pad_left >= 0 && p.pad_bottom >= 0 && p.pad_right >= 0,
-             kShapeMismatch,
-             "Expected no negative padding for %s, received top %lld, left %lld, bottom %lld, right "
-             "%lld",
-             op, static_cast<long long>(p.pad_top), static_cast<long long>(p.pad_left),
-             static_cast<long long>(p.pad_bottom), static_cast<long long>(p.pad_right));
+  VILG_CHECK(
+      p.pad_top >= 0 && p.pad_left >= 0 && p.pad_bottom >= 0 && p.pad_right >= 0, kShapeMismatch,
+      "Expected no negative padding for %s, received top %lld, left %lld, bottom %lld, right "
+      "%lld",
+      op, static_cast<long long>(p.pad_top), static_cast<long long>(p.pad_left),
+      static_cast<long long>(p.pad_bottom), static_cast<long long>(p.pad_right));
   const int64_t height = p.height * upsample + p.pad_top + p.pad_bottom;
   const int64_t width = p.width * upsample + p.pad_left + p.pad_right;
   VILG_CHECK(height >= p.kernel_y && width >= p.kernel_x, kShapeMismatch,

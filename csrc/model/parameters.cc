@@ -141,8 +141,9 @@ int64_t ParameterList::num_elements() const {
   return total;
 }
 
-void ParameterList::initialize(uint64_t seed) {
+void ParameterList::initialize(uint64_t seed, const StopFlag* stop) {
   for (size_t index = 0; index < specs_.size(); ++index) {
+    if (stop) stop->check();
     const auto [kind, scale] = specs_[index].init;
     std::vector<float> values(static_cast<size_t>(specs_[index].shape.num_elements()),
                               kind == Init::Kind::kOne ? 1.0f : 0.0f);

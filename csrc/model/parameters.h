@@ -45,7 +45,7 @@ class ParameterList {
   int64_t num_elements() const;
 
   // Fresh values, a pure function of seed and the weight's place in the list.
-  void initialize(uint64_t seed);
+  void initialize(uint64_t seed, const StopFlag* stop = nullptr);
   void zero_grad();
 
   // Host values in the file's layout <-> the weight's own layout and type. `from` may be float32 or

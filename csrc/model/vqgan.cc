@@ -404,7 +404,7 @@ std::vector<float> Vqgan::decode(std::span<const int32_t> indices, int64_t batch
 
 VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t batch,
                                         int64_t height, int64_t width,
-                                        const VqganLossWeights& weights, DType compute,
+                                        const VqganLossWeights& weights, float scale, DType compute,
                                         const StopFlag* stop) {
   VILG_CHECK(config_.quantizer == Quantizer::kNearest, kUnsupported,
              "Training is implemented for the nearest quantizer; this image tokenizer has the "
@@ -413,11 +413,16 @@ VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t b
              "Gradients need a model in float32 (load it with precision: 'float32'), received one "
              "in %s",
              dtype_name(precision_));
+  for (const float weight : {weights.reconstruction, weights.absolute, weights.commitment,
+                             weights.codebook}) {
+    VILG_CHECK(weight >= 0 && std::isfinite(weight), kInvalidArgument,
+               "Expected loss weights of at least 0, received %g", static_cast<double>(weight));
+  }
   check_images(images, batch, height, width);
   Tape tape(backend(), /*recording=*/true, compute, stop);
   const Value pictures = upload(tape, images, 0, batch, height, width);
   const Value prequant = encode(tape, pictures);
-  Quantized quantized = quantize(tape, prequant, *codebook_, weights.encoder, weights.codebook);
+  Quantized quantized = quantize(tape, prequant, *codebook_, scale * weights.commitment, scale * weights.codebook);
   VqganLosses losses;
   losses.quantization = quantized.squared_error;
   losses.prequant = prequant->data.view(
@@ -428,11 +433,11 @@ VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t b
 
   const Value reconstruction = decode(tape, quantized.codes);
   losses.reconstruction =
-      mean_squared_error(tape, reconstruction, pictures->data, weights.reconstruction);
-  losses.absolute = mean_absolute_error(tape, reconstruction, pictures->data, weights.absolute);
+      mean_squared_error(tape, reconstruction, pictures->data, scale * weights.reconstruction);
+  losses.absolute = mean_absolute_error(tape, reconstruction, pictures->data, scale * weights.absolute);
   losses.total = weights.reconstruction * losses.reconstruction +
                  weights.absolute * losses.absolute +
-                 (weights.encoder + weights.codebook) * losses.quantization;
+                 (weights.commitment + weights.codebook) * losses.quantization;
   tape.backward();
   return losses;
 }

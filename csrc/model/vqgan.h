@@ -39,11 +39,11 @@ std::vector<ParameterSpec> vqgan_parameters(const VqganConfig& config);
 
 // One weight per loss term. The paper's equation is 1, 1, 1 (means instead of sums); what
 // taming-transformers calls its legacy form with beta 0.25, and its checkpoints were trained with,
-// is encoder 1, codebook 0.25.
+// is commitment 1, codebook 0.25.
 struct VqganLossWeights {
   float reconstruction = 1;  // mean (x - x^)^2
   float absolute = 0;        // mean |x - x^|
-  float encoder = 1;         // mean (E(x) - sg[e])^2, "commitment": moves the encoder
+  float commitment = 1;      // mean (E(x) - sg[e])^2: moves the encoder
   float codebook = 1;        // mean (sg[E(x)] - e)^2: moves the codebook
 };
 
@@ -89,11 +89,11 @@ class Vqgan {
   std::vector<float> decode(std::span<const int32_t> indices, int64_t batch, int64_t rows,
                             int64_t columns, const StopFlag* stop = nullptr);
 
-  // Adds the gradients of the weighted losses to the weights' gradients. `compute` may be bfloat16
-  // while the weights are float32. Nearest quantizer only.
+  // Adds `scale` times the gradients of the weighted losses to the weights' gradients. `compute` may
+  // be bfloat16 while the weights are float32. Nearest quantizer only.
   VqganLosses accumulate_gradients(std::span<const float> images, int64_t batch, int64_t height,
-                                   int64_t width, const VqganLossWeights& weights, DType compute,
-                                   const StopFlag* stop = nullptr);
+                                   int64_t width, const VqganLossWeights& weights, float scale,
+                                   DType compute, const StopFlag* stop = nullptr);
 
  private:
   struct Convolution {

@@ -9,5 +9,9 @@ void define_stop_flag(Napi::Env env, Napi::Object exports);
 void define_info(Napi::Env env, Napi::Object exports);
 void define_kernels(Napi::Env env, Napi::Object exports);
 void define_safetensors(Napi::Env env, Napi::Object exports);
+void define_generator(Napi::Env env, Napi::Object exports);
+void define_image_tokenizer(Napi::Env env, Napi::Object exports);
+void define_sessions(Napi::Env env, Napi::Object exports);
+void define_trainers(Napi::Env env, Napi::Object exports);
 
 }  // namespace vilg::binding

@@ -23,18 +23,18 @@ GeneratorConfig generator_config(const Argument& argument) {
 
 // createGenerator(config, options, seed, control)
 Napi::Value create(const Napi::CallbackInfo& info) {
-  return start_model<GeneratorClass, Generator>(
-      info, generator_config(Argument(info, 0, "config")),
-      model_options(Argument(info, 1, "options")), seed_argument(Argument(info, 2, "seed")), "",
-      Argument(info, 3, "control").task_options());
+  return start_model<GeneratorClass, Generator>(info, generator_config(Argument(info, 0, "config")),
+                                                model_options(Argument(info, 1, "options")),
+                                                seed_argument(Argument(info, 2, "seed")), "",
+                                                Argument(info, 3, "control").task_options());
 }
 
 // loadGenerator(config, options, path, control)
 Napi::Value load(const Napi::CallbackInfo& info) {
-  return start_model<GeneratorClass, Generator>(
-      info, generator_config(Argument(info, 0, "config")),
-      model_options(Argument(info, 1, "options")), 0, Argument(info, 2, "path").string(),
-      Argument(info, 3, "control").task_options());
+  return start_model<GeneratorClass, Generator>(info, generator_config(Argument(info, 0, "config")),
+                                                model_options(Argument(info, 1, "options")), 0,
+                                                Argument(info, 2, "path").string(),
+                                                Argument(info, 3, "control").task_options());
 }
 
 // forward(text, valid, image, batch, direction, control)
@@ -49,9 +49,8 @@ Napi::Value forward(const Napi::CallbackInfo& info, const std::shared_ptr<Model>
       [](Napi::Env env, Generator::Output& output) -> Napi::Value {
         Napi::Object result = Napi::Object::New(env);
         result.Set("logits", to_typed_array(env, output.logits));
-        result.Set("shape",
-                   to_array(env, std::vector<int64_t>{output.shape[0], output.shape[1],
-                                                      output.shape[2]}));
+        result.Set("shape", to_array(env, std::vector<int64_t>{output.shape[0], output.shape[1],
+                                                               output.shape[2]}));
         result.Set("loss", output.loss);
         result.Set("rowLosses", to_typed_array(env, output.row_losses));
         return result;
@@ -86,13 +85,13 @@ Napi::Value gradients(const Napi::CallbackInfo& info, const std::shared_ptr<Mode
 }  // namespace
 
 void define_generator(Napi::Env env, Napi::Object exports) {
-  GeneratorClass::define(env, Napi::Object::New(env),
-                         {GeneratorClass::getter<&parameter_count<Generator>>("parameterCount"),
-                          GeneratorClass::getter<&device<Generator>>("device"),
-                          GeneratorClass::getter<&precision<Generator>>("precision"),
-                          GeneratorClass::method<&forward>("forward"),
-                          GeneratorClass::method<&gradients>("gradients"),
-                          GeneratorClass::method<&save_model<Generator>>("save")});
+  GeneratorClass::define(
+      env, Napi::Object::New(env),
+      {GeneratorClass::getter<&parameter_count<Generator>>("parameterCount"),
+       GeneratorClass::getter<&device<Generator>>("device"),
+       GeneratorClass::getter<&precision<Generator>>("precision"),
+       GeneratorClass::method<&forward>("forward"), GeneratorClass::method<&gradients>("gradients"),
+       GeneratorClass::method<&save_model<Generator>>("save")});
   export_function<&create>(exports, "createGenerator");
   export_function<&load>(exports, "loadGenerator");
 }

@@ -13,8 +13,8 @@ VqganConfig vqgan_config(const Argument& argument) {
   constexpr const char* kQuantizers[] = {"nearest", "gumbel"};
   const auto size = [&](const char* name) { return argument[name].integer(1, kMaxSize); };
   VqganConfig config;
-  config.quantizer = argument["quantizer"].one_of(kQuantizers) == 0 ? Quantizer::kNearest
-                                                                    : Quantizer::kGumbel;
+  config.quantizer =
+      argument["quantizer"].one_of(kQuantizers) == 0 ? Quantizer::kNearest : Quantizer::kGumbel;
   config.resolution = size("resolution"), config.channels = size("channels");
   config.multipliers = argument["multipliers"].integers(1, kMaxSize);
   config.residual_blocks = size("residualBlocks");
@@ -90,7 +90,7 @@ Napi::Value gradients(const Napi::CallbackInfo& info, const std::shared_ptr<Mode
         const GradientScope scope(model.parameters(), own);
         const int64_t side = model.config().resolution;
         Result result;
-        result.losses = model.accumulate_gradients(images, count, side, side, weights,
+        result.losses = model.accumulate_gradients(images, count, side, side, weights, 1.0f,
                                                    model.precision(), &task.stop);
         result.gradients = read_gradients(model.parameters());
         return result;

@@ -30,11 +30,11 @@ ModelOptions model_options(const Argument& argument) {
 }
 
 DrawOptions draw_options(const Argument& argument) {
-  return {.seed = seed_argument(argument["seed"]),
-          .temperature =
-              float_argument(argument["temperature"], 0, std::numeric_limits<float>::max()),
-          .top_k = argument["topK"].integer(0, std::numeric_limits<int32_t>::max()),
-          .top_p = float_argument(argument["topP"], 0, 1)};
+  return {
+      .seed = seed_argument(argument["seed"]),
+      .temperature = float_argument(argument["temperature"], 0, std::numeric_limits<float>::max()),
+      .top_k = argument["topK"].integer(0, std::numeric_limits<int32_t>::max()),
+      .top_p = float_argument(argument["topP"], 0, 1)};
 }
 
 OptimizerOptions optimizer_options(const Argument& argument, DType* compute) {

@@ -32,6 +32,10 @@ napi_value init(napi_env raw, napi_value raw_exports) {
     define_info(env, exports);
     define_kernels(env, exports);
     define_safetensors(env, exports);
+    define_generator(env, exports);
+    define_image_tokenizer(env, exports);
+    define_sessions(env, exports);
+    define_trainers(env, exports);
     return raw_exports;
   });
 }

@@ -43,11 +43,11 @@ Napi::Value create_image_session(const Napi::CallbackInfo& info) {
   const int64_t first_stream =
       Argument(info, 4, "firstStream").integer(0, (int64_t{1} << 32) - rows);
   return ImageSessionClass::create(
-      info.Env(), std::make_shared<Decoding<ImageSession>>(
-                      GeneratorClass::get(Argument(info, 0, "generator")),
-                      copied<int32_t>(Argument(info, 1, "text")),
-                      copied<uint8_t>(Argument(info, 2, "valid")), rows,
-                      static_cast<uint32_t>(first_stream), draw_options(Argument(info, 5, "draw"))));
+      info.Env(),
+      std::make_shared<Decoding<ImageSession>>(
+          GeneratorClass::get(Argument(info, 0, "generator")),
+          copied<int32_t>(Argument(info, 1, "text")), copied<uint8_t>(Argument(info, 2, "valid")),
+          rows, static_cast<uint32_t>(first_stream), draw_options(Argument(info, 5, "draw"))));
 }
 
 // step(count, control)
@@ -81,17 +81,16 @@ Napi::Value create_text_session(const Napi::CallbackInfo& info) {
   const auto token = [&](const char* name) {
     return static_cast<int32_t>(options[name].integer(0, kMaxTokens - 1));
   };
-  const TextTokens vocabulary{.cls = token("cls"),
-                              .sep = token("sep"),
-                              .banned = copied<int32_t>(options["banned"])};
+  const TextTokens vocabulary{
+      .cls = token("cls"), .sep = token("sep"), .banned = copied<int32_t>(options["banned"])};
   return TextSessionClass::create(
       info.Env(),
-      std::make_shared<Decoding<TextSession>>(
-          GeneratorClass::get(Argument(info, 0, "generator")),
-          copied<int32_t>(Argument(info, 1, "image")),
-          Argument(info, 2, "rows").integer(1, kSkinnyRows), options["beamSearch"].boolean(),
-          float_argument(options["lengthPenalty"], -1e6, 1e6), vocabulary,
-          draw_options(Argument(info, 4, "draw"))));
+      std::make_shared<Decoding<TextSession>>(GeneratorClass::get(Argument(info, 0, "generator")),
+                                              copied<int32_t>(Argument(info, 1, "image")),
+                                              Argument(info, 2, "rows").integer(1, kSkinnyRows),
+                                              options["beamSearch"].boolean(),
+                                              float_argument(options["lengthPenalty"], -1e6, 1e6),
+                                              vocabulary, draw_options(Argument(info, 4, "draw"))));
 }
 
 // step(count, control)

@@ -95,8 +95,7 @@ void conv2d_backward(const Conv2dBackwardParams& p, OpContext& ctx) {
       for (int64_t co = 0; co < p.out_channels; ++co) {
         for (int64_t c = 0; c < p.in_channels; ++c) {
           dweight[(co * taps + tap) * p.in_channels + c] +=
-              operand(dout(out + co), p.compute) *
-              operand(get(p.x, in + c, p.dtype), p.compute);
+              operand(dout(out + co), p.compute) * operand(get(p.x, in + c, p.dtype), p.compute);
         }
       }
     });

@@ -56,7 +56,7 @@ VILG_TEST(dead_codes_come_back_from_the_batch) {
   Backend& backend = ref_backend();
   Codebook codebook(backend);
   const std::vector<float> before = codebook.values();
-  CodebookRevival revival(kSize, 3, 7);
+  CodebookRevival revival(kSize);
   std::vector<int32_t> used;
   for (int32_t code = 0; code < kSize; ++code) {
     if (code != 4 && code != 9) used.push_back(code);
@@ -65,9 +65,11 @@ VILG_TEST(dead_codes_come_back_from_the_batch) {
   for (uint64_t step = 1; step <= 3; ++step) {
     vectors = random_floats(kRows * kDim, static_cast<uint32_t>(step) + 50);
     const Tensor prequant = backend.upload(vectors.data(), DType::kFloat32, {kRows, kDim});
-    const auto revived = revival.update(backend, codebook.parameter, prequant, used, step);
+    revival.mark(used);
+    revival.advance();
+    const auto revived = revival.revive(backend, codebook.parameter, prequant, 3, 7, step);
     if (step < 3) {
-      EXPECT(revived.empty() && codebook.values() == before, "patient until step 3");
+      EXPECT(revived.empty() && codebook.values() == before, "patient until update 3");
     } else {
       EXPECT((revived == std::vector<int32_t>{4, 9}), "%zu revived", revived.size());
     }
@@ -85,39 +87,43 @@ VILG_TEST(dead_codes_come_back_from_the_batch) {
 VILG_TEST(more_dead_codes_than_rows) {
   Backend& backend = ref_backend();
   Codebook codebook(backend);
-  CodebookRevival revival(kSize, 1, 7);
+  CodebookRevival revival(kSize);
+  revival.mark(std::vector<int32_t>{0});
+  revival.advance();
   const std::vector<float> vectors = random_floats(2 * kDim, 3);
   const Tensor prequant = backend.upload(vectors.data(), DType::kFloat32, {2, kDim});
-  const auto revived =
-      revival.update(backend, codebook.parameter, prequant, std::vector<int32_t>{0}, 1);
+  const auto revived = revival.revive(backend, codebook.parameter, prequant, 1, 7, 1);
   EXPECT((revived == std::vector<int32_t>{1, 2}), "%zu revived", revived.size());
   EXPECT(codebook.row(1) != codebook.row(2), "two codes from one row");
 }
 
 VILG_TEST(revival_resumes_bit_for_bit) {
   Backend& backend = ref_backend();
-  const auto run = [&](Codebook& codebook, CodebookRevival& revival, uint64_t from, uint64_t to) {
+  const auto run = [&](Codebook& codebook, CodebookRevival& revival, uint64_t from, uint64_t to,
+                       uint64_t seed) {
     for (uint64_t step = from; step < to; ++step) {
       const std::vector<float> vectors =
           random_floats(kRows * kDim, static_cast<uint32_t>(step) + 90);
       const Tensor prequant = backend.upload(vectors.data(), DType::kFloat32, {kRows, kDim});
       const std::vector<int32_t> used{static_cast<int32_t>(step % kSize), 3};
-      revival.update(backend, codebook.parameter, prequant, used, step);
+      revival.mark(used);
+      revival.advance();
+      revival.revive(backend, codebook.parameter, prequant, 4, seed, step);
     }
   };
   Codebook straight(backend), resumed(backend);
-  CodebookRevival one(kSize, 4, 11), two(kSize, 4, 11), three(kSize, 4, 11);
-  run(straight, one, 0, 20);
-  run(resumed, two, 0, 9);
+  CodebookRevival one(kSize), two(kSize), three(kSize);
+  run(straight, one, 0, 20, 11);
+  run(resumed, two, 0, 9, 11);
   three.restore(two.ages());
-  run(resumed, three, 9, 20);
+  run(resumed, three, 9, 20, 11);
   EXPECT(straight.values() == resumed.values() && one.ages() == three.ages(), "resumed differs");
   Codebook other(backend);
-  CodebookRevival seeded(kSize, 4, 12);
-  run(other, seeded, 0, 20);
+  CodebookRevival seeded(kSize);
+  run(other, seeded, 0, 20, 12);
   EXPECT(straight.values() != other.values(), "another seed gives the same");
   EXPECT_ERROR(kCheckpointIncompatible, three.restore(std::vector<int32_t>(kSize + 1)));
-  EXPECT_ERROR(kInvalidArgument, CodebookRevival(kSize, 0, 1));
+  EXPECT_ERROR(kInvalidArgument, three.mark(std::vector<int32_t>{kSize}));
 }
 
 VILG_TEST(codebook_begins_at_the_encoders_outputs) {

@@ -101,13 +101,13 @@ VILG_TEST(vqgan_gradients_match_taming_transformers) {
   const Fixture expected("taming-vqgan-tiny/expected.safetensors");
   const std::vector<float> image = expected.floats("image");
   // the legacy form with beta 0.25: the whole term on the encoder, a quarter on the codebook
-  const VqganLossWeights loss_weights{.encoder = 1, .codebook = 0.25f};
+  const VqganLossWeights loss_weights{.commitment = 1, .codebook = 0.25f};
   for (Backend* backend : backends()) {
     const char* on = backend->device();
     Vqgan model(*backend, tiny_config(Quantizer::kNearest), DType::kFloat32);
     load_parameters(model.parameters(), weights.file());
     const VqganLosses losses =
-        model.accumulate_gradients(image, 2, 32, 32, loss_weights, DType::kFloat32);
+        model.accumulate_gradients(image, 2, 32, 32, loss_weights, 1, DType::kFloat32);
     double error =
         relative_difference(1.25 * losses.quantization, expected.floats("codebook_loss")[0]);
     EXPECT(error < 1e-5, "%s: codebook loss %g", on, error);
@@ -135,12 +135,14 @@ VILG_TEST(vqgan_gradients_match_taming_transformers) {
     }
     EXPECT(compared > 150, "%d gradients compared", compared);
 
-    // a second pass adds the same again
+    // a second pass at half the scale adds half of that again
     const std::vector<float> once = model.parameters().read(0, true);
-    model.accumulate_gradients(image, 2, 32, 32, loss_weights, DType::kFloat32);
-    std::vector<float> twice = model.parameters().read(0, true);
-    for (float& v : twice) v /= 2;
-    error = relative_error(twice, once);
+    const VqganLosses again =
+        model.accumulate_gradients(image, 2, 32, 32, loss_weights, 0.5f, DType::kFloat32);
+    EXPECT(again.total == losses.total, "%s: the scale is the gradient's only", on);
+    std::vector<float> sum = model.parameters().read(0, true);
+    for (float& v : sum) v /= 1.5f;
+    error = relative_error(sum, once);
     EXPECT(error < 1e-6, "%s: second pass %g", on, error);
   }
 }
@@ -167,7 +169,7 @@ VILG_TEST(vqgan_gumbel_matches_taming_transformers) {
         tape, tape.value(backend->upload(prequant.data(), DType::kFloat32, {2, 8, 8, 16})));
     error = relative_error(host(logits, *backend), channels_last(expected.floats("logits"), 2, 48));
     EXPECT(error < 1e-5, "%s: logits %g", on, error);
-    EXPECT_ERROR(kUnsupported, model.accumulate_gradients(image, 2, 32, 32, {}, DType::kFloat32));
+    EXPECT_ERROR(kUnsupported, model.accumulate_gradients(image, 2, 32, 32, {}, 1, DType::kFloat32));
   }
 }
 
@@ -182,12 +184,12 @@ VILG_TEST(vqgan_gradients_match_finite_differences) {
     VqganLossWeights weights;
   };
   const Case cases[] = {
-      {"decoder.", {.reconstruction = 1, .absolute = 0, .encoder = 0, .codebook = 0}},
-      {"post_quant_conv.", {.reconstruction = 0.5, .absolute = 0, .encoder = 0, .codebook = 0}},
-      {"decoder.conv_out.", {.reconstruction = 0, .absolute = 2, .encoder = 0, .codebook = 0}},
-      {"encoder.", {.reconstruction = 0, .absolute = 0, .encoder = 1, .codebook = 0}},
-      {"quant_conv.", {.reconstruction = 0, .absolute = 0, .encoder = 3, .codebook = 0}},
-      {"quantize.", {.reconstruction = 0, .absolute = 0, .encoder = 0, .codebook = 1.5}},
+      {"decoder.", {.reconstruction = 1, .absolute = 0, .commitment = 0, .codebook = 0}},
+      {"post_quant_conv.", {.reconstruction = 0.5, .absolute = 0, .commitment = 0, .codebook = 0}},
+      {"decoder.conv_out.", {.reconstruction = 0, .absolute = 2, .commitment = 0, .codebook = 0}},
+      {"encoder.", {.reconstruction = 0, .absolute = 0, .commitment = 1, .codebook = 0}},
+      {"quant_conv.", {.reconstruction = 0, .absolute = 0, .commitment = 3, .codebook = 0}},
+      {"quantize.", {.reconstruction = 0, .absolute = 0, .commitment = 0, .codebook = 1.5}},
   };
   for (Backend* backend : backends()) {
     for (const Case& test : cases) {
@@ -195,7 +197,7 @@ VILG_TEST(vqgan_gradients_match_finite_differences) {
       ParameterList& parameters = model.parameters();
       parameters.initialize(5);
       const auto loss = [&] {
-        return model.accumulate_gradients(images, 2, 8, 8, test.weights, DType::kFloat32);
+        return model.accumulate_gradients(images, 2, 8, 8, test.weights, 1, DType::kFloat32);
       };
       const VqganLosses before = loss();
       int compared = 0;
@@ -256,7 +258,7 @@ VILG_TEST(vqgan_bfloat16_loses_no_more_than_the_oracle) {
         relative_error(model.encode(image, 2, 32, 32).prequant, expected.floats("prequant"));
     reconstruction[i] =
         relative_error(model.decode(indices, 2, 8, 8), expected.floats("reconstruction"));
-    EXPECT_ERROR(kUnsupported, model.accumulate_gradients(image, 2, 32, 32, {}, DType::kBFloat16));
+    EXPECT_ERROR(kUnsupported, model.accumulate_gradients(image, 2, 32, 32, {}, 1, DType::kBFloat16));
   }
   EXPECT(prequant[0] < 0.05 && prequant[1] <= 2 * prequant[0], "prequant %g, oracle %g",
          prequant[1], prequant[0]);

@@ -9,7 +9,7 @@
 namespace vilg {
 namespace {
 
-// Counter positions of initialize_codebook, which no step reaches.
+// Counter positions of initialize_codebook, which no number of updates reaches.
 constexpr uint64_t kChoosePosition = ~uint64_t{0};
 constexpr uint64_t kNoisePosition = uint64_t{1} << 63;
 
@@ -69,34 +69,41 @@ double CodebookUsage::perplexity() const {
   return std::exp(entropy);
 }
 
-CodebookRevival::CodebookRevival(int64_t codebook_size, int64_t patience, uint64_t seed)
-    : patience_(patience), seed_(seed), ages_(static_cast<size_t>(codebook_size)) {
-  VILG_CHECK(patience >= 1 && patience <= INT32_MAX - 1, kInvalidArgument,
-             "Expected a patience of 1 to %d steps before a code is revived, received %lld",
-             INT32_MAX - 1, static_cast<long long>(patience));
+CodebookRevival::CodebookRevival(int64_t codebook_size)
+    : ages_(static_cast<size_t>(codebook_size)), marked_(ages_.size()) {}
+
+void CodebookRevival::mark(std::span<const int32_t> indices) {
+  check_indices(indices, ages_.size());
+  for (int32_t index : indices) marked_[static_cast<size_t>(index)] = true;
 }
 
-std::vector<int32_t> CodebookRevival::update(Backend& backend, Parameter& codebook,
-                                             const Tensor& prequant,
-                                             std::span<const int32_t> indices, uint64_t step) {
+void CodebookRevival::advance() {
+  for (size_t code = 0; code < ages_.size(); ++code) {
+    ages_[code] = marked_[code] ? 0 : std::min(ages_[code], INT32_MAX - 1) + 1;
+    marked_[code] = false;
+  }
+}
+
+std::vector<int32_t> CodebookRevival::revive(Backend& backend, Parameter& codebook,
+                                             const Tensor& prequant, int64_t patience,
+                                             uint64_t seed, uint64_t update) {
+  VILG_CHECK(patience >= 1, kInvalidArgument,
+             "Expected codes to be revived after at least 1 update without use, received %lld",
+             static_cast<long long>(patience));
   VILG_CHECK(codebook.value.dim(0) == static_cast<int64_t>(ages_.size()), kShapeMismatch,
              "Expected a codebook of %zu codes, received %lld", ages_.size(),
              static_cast<long long>(codebook.value.dim(0)));
   check_vectors(codebook, prequant);
-  check_indices(indices, ages_.size());
-  for (int32_t& age : ages_) age = std::min(age, INT32_MAX - 1) + 1;
-  for (int32_t index : indices) ages_[static_cast<size_t>(index)] = 0;
-
   std::vector<int32_t> dead;
   for (size_t code = 0; code < ages_.size(); ++code) {
-    if (ages_[code] >= patience_) dead.push_back(static_cast<int32_t>(code));
+    if (ages_[code] >= patience) dead.push_back(static_cast<int32_t>(code));
   }
-  // more dead codes than rows: the rest stays dead until the next step, because of two equal codes
+  // more dead codes than rows: the rest stays dead until the next batch, because of two equal codes
   // only the first could ever be chosen
   const int64_t rows = prequant.dim(0), dim = prequant.dim(1);
   if (static_cast<int64_t>(dead.size()) > rows) dead.resize(static_cast<size_t>(rows));
   const std::vector<int64_t> chosen =
-      choose_rows(rows, static_cast<int64_t>(dead.size()), seed_, step);
+      choose_rows(rows, static_cast<int64_t>(dead.size()), seed, update);
   for (size_t i = 0; i < dead.size(); ++i) {
     backend.copy(codebook.value.f32() + dead[i] * dim, prequant.f32() + chosen[i] * dim,
                  static_cast<size_t>(dim) * sizeof(float));
@@ -109,6 +116,7 @@ void CodebookRevival::restore(std::vector<int32_t> ages) {
   VILG_CHECK(ages.size() == ages_.size(), kCheckpointIncompatible,
              "Expected the ages of %zu codes, found %zu", ages_.size(), ages.size());
   ages_ = std::move(ages);
+  std::fill(marked_.begin(), marked_.end(), false);
 }
 
 void initialize_codebook(Backend& backend, Parameter& codebook, const Tensor& prequant,

@@ -24,27 +24,29 @@ class CodebookUsage {
   std::vector<int64_t> counts_;
 };
 
-// Puts codes that went unused for `patience` steps back where the encoder's outputs are: each
-// becomes a row of the batch, drawn without replacement by Philox(seed, kReviveCode, draw, step),
-// so that a resumed run draws what the first would have.
+// Puts codes that nothing chooses any more back where the encoder's outputs are.
 class CodebookRevival {
  public:
-  CodebookRevival(int64_t codebook_size, int64_t patience, uint64_t seed);
+  explicit CodebookRevival(int64_t codebook_size);
 
-  // Once after every optimizer step. `indices`: the codes that the step used; `prequant` (rows, D):
-  // encoder outputs of the step, on `backend`. Returns the codes that were replaced, in ascending
+  // The codes that the running update uses; then, once an update, advance.
+  void mark(std::span<const int32_t> indices);
+  void advance();
+
+  // Replaces the codes that no vector of the last `patience` updates chose by rows of `prequant`
+  // (rows, D), encoder outputs on `backend`, drawn without replacement by Philox(seed, kReviveCode,
+  // draw, update): a resumed run draws what the first would have. Returns the codes, in ascending
   // order: the optimizer's moments for them are stale (zero_rows).
-  std::vector<int32_t> update(Backend& backend, Parameter& codebook, const Tensor& prequant,
-                              std::span<const int32_t> indices, uint64_t step);
+  std::vector<int32_t> revive(Backend& backend, Parameter& codebook, const Tensor& prequant,
+                              int64_t patience, uint64_t seed, uint64_t update);
 
-  // Steps since each code was last used: all the state there is.
+  // Updates since each code was last chosen: all the state there is between two updates.
   const std::vector<int32_t>& ages() const { return ages_; }
   void restore(std::vector<int32_t> ages);
 
  private:
-  int64_t patience_;
-  uint64_t seed_;
   std::vector<int32_t> ages_;
+  std::vector<bool> marked_;
 };
 
 // A fresh codebook from encoder outputs (rows, D): distinct rows while there are enough, then rows

@@ -12,15 +12,15 @@ namespace vilg {
 
 // What a training run keeps besides weights, moments and the number of updates.
 struct TrainingExtras {
-  std::string kind;                        // "generator": a file of another kind is refused
+  std::string kind;  // "generator": a file of another kind is refused
   std::map<std::string, uint64_t> numbers;
   std::map<std::string, std::vector<int32_t>> arrays;
 };
 
 // One safetensors file from which a run goes on bit for bit: every weight in float32 under its name
 // and in the layout of checkpoints, its moments as m.<name> and v.<name> in the order in which the
-// optimizer holds them, extras as tensors state.<name>, numbers in the metadata. Gradients that were
-// gathered since the last update are not part of it. Atomic.
+// optimizer holds them, extras as tensors state.<name>, numbers in the metadata. Gradients that
+// were gathered since the last update are not part of it. Atomic.
 void save_training_state(const std::string& path, Optimizer& optimizer,
                          const TrainingExtras& extras, const StopFlag* stop);
 

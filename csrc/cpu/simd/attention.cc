@@ -38,6 +38,10 @@ VILG_INLINE void multiply_add(vf (&sums)[R][C], const float* a, int64_t a_row, i
   }
 }
 
+VILG_INLINE const float* query_panel(const float* panels, int64_t row, int64_t head_size) {
+  return panels + row / kQueryInterleave * kQueryInterleave * head_size + row % kQueryInterleave;
+}
+
 VILG_INLINE vf select_bits(unsigned bits, vf a, vf b) {
 #if defined(__AVX512F__)
   return (vf)_mm512_mask_blend_ps((__mmask16)bits, (__m512)b, (__m512)a);
@@ -118,7 +122,8 @@ VILG_INLINE void score_columns(const AttentionForwardTile& p, int block, int slo
   for (int r0 = 0; r0 < kQueryBlock; r0 += kRows) {
     const int64_t row = block * kQueryBlock + r0;
     vf sums[kRows][C] = {};
-    multiply_add(sums, p.q + row * p.width, p.width, 1, panels, kWidth, p.head_size);
+    multiply_add<kRows, C>(sums, query_panel(p.q_panels, row, p.head_size), 1, kQueryInterleave,
+                           panels, kWidth, p.head_size);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
@@ -144,11 +149,13 @@ VILG_INLINE void add_values(const AttentionForwardTile& p, int block, const Span
       for (int c = 0; c < C; ++c) sums[r][c] = load(out + r * p.width + c * kWidth);
     }
     for (int s = 0; s < num_spans; ++s) {
-      const float* v = p.v + (int64_t)spans[s].group * kWidth * p.width + column;
+      const float* v =
+          p.v_columns + column * p.num_tokens + (int64_t)spans[s].group * kWidth * C * kWidth;
       const float* rows[C];
       for (int c = 0; c < C; ++c) rows[c] = v + c * kWidth;
       multiply_add<kRows, C>(sums, p.scores + row * kForwardBlockKeys + spans[s].slot * kWidth,
-                             kForwardBlockKeys, 1, rows, p.width, (int64_t)spans[s].count * kWidth);
+                             kForwardBlockKeys, 1, rows, C * kWidth,
+                             (int64_t)spans[s].count * kWidth);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
@@ -279,7 +286,8 @@ VILG_INLINE void weights_and_gradients(const AttentionBackwardTile& p,
     const int64_t row = block * kQueryBlock + r0;
     {
       vf sums[kRows][C] = {};
-      multiply_add<kRows, C>(sums, p.q + row * p.width, p.width, 1, k, kWidth, p.head_size);
+      multiply_add<kRows, C>(sums, query_panel(p.q_panels, row, p.head_size), 1, kQueryInterleave,
+                             k, kWidth, p.head_size);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
@@ -293,7 +301,8 @@ VILG_INLINE void weights_and_gradients(const AttentionBackwardTile& p,
       }
     }
     vf sums[kRows][C] = {};
-    multiply_add<kRows, C>(sums, p.dout + row * p.width, p.width, 1, v, kWidth, p.head_size);
+    multiply_add<kRows, C>(sums, query_panel(p.dout_panels, row, p.head_size), 1, kQueryInterleave,
+                           v, kWidth, p.head_size);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
@@ -321,11 +330,12 @@ VILG_INLINE void add_query_gradients(const AttentionBackwardTile& p, int block, 
       for (int c = 0; c < C; ++c) sums[r][c] = load(dq + r * p.width + c * kWidth);
     }
     for (int s = 0; s < num_spans; ++s) {
-      const float* k = p.k + (int64_t)spans[s].group * kWidth * p.width + column;
+      const float* k =
+          p.k_columns + column * p.num_tokens + (int64_t)spans[s].group * kWidth * C * kWidth;
       const float* rows[C];
       for (int c = 0; c < C; ++c) rows[c] = k + c * kWidth;
       multiply_add<kRows, C>(sums, gradients + row * kBackwardBlockKeys + spans[s].slot * kWidth,
-                             kBackwardBlockKeys, 1, rows, p.width,
+                             kBackwardBlockKeys, 1, rows, C * kWidth,
                              (int64_t)spans[s].count * kWidth);
     }
 #pragma GCC unroll 8
@@ -477,9 +487,10 @@ void scatter(void* target, bool is_bf16, int64_t token_stride, const int32_t* po
   }
 }
 
-void transpose_rows(float* panels, const float* rows, int64_t count, int64_t head_size,
-                    int64_t width) {
+void transpose_rows(float* panels, const float* rows, int64_t interleave, int64_t count,
+                    int64_t head_size, int64_t width) {
   for (int64_t i = 0; i < count; i += kWidth) {
+    float* panel = panels + i / interleave * interleave * head_size + i % interleave;
     for (int64_t d = 0; d < head_size; d += kWidth) {
       vf square[kWidth];
 #pragma GCC unroll 16
@@ -488,7 +499,20 @@ void transpose_rows(float* panels, const float* rows, int64_t count, int64_t hea
       const int64_t rest = head_size - d;
 #pragma GCC unroll 16
       for (int r = 0; r < kWidth; ++r) {
-        if (r < rest) store(panels + i * head_size + (d + r) * kWidth, square[r]);
+        if (r < rest) store(panel + (d + r) * interleave, square[r]);
+      }
+    }
+  }
+}
+
+void split_columns(float* columns, const float* rows, int64_t first, int64_t count,
+                   int64_t num_tokens, int64_t width) {
+  for (int64_t d = 0; d < width; d += 2 * kWidth) {
+    const int64_t part = width - d < 2 * kWidth ? kWidth : 2 * kWidth;
+    float* to = columns + d * num_tokens + first * part;
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t c = 0; c < part; c += kWidth) {
+        store(to + i * part + c, load(rows + i * width + d + c));
       }
     }
   }
@@ -508,8 +532,8 @@ void dot_rows(float* result, const float* a, const float* b, int64_t count, int6
 
 namespace vilg::cpu {
 VILG_SIMD_ENTRY(AttentionSimd, attention) {
-  static const AttentionSimd table = {kWidth,   gather,  scatter, transpose_rows,
-                                      dot_rows, forward, backward};
+  static const AttentionSimd table = {kWidth,        gather,   scatter, transpose_rows,
+                                      split_columns, dot_rows, forward, backward};
   return &table;
 }
 }  // namespace vilg::cpu

@@ -151,21 +151,21 @@ void add_entry(float* x, const float* y, int64_t n) {
 
 VILG_SIMD_ENTRY(VilgConvolutionKernels, convolution) {
   static const VilgConvolutionKernels table = {
-      kTileRows,
-      kWidth,
-      kNarrowColumns,
-      tile_entry<FloatStep>,
+    kTileRows,
+    kWidth,
+    kNarrowColumns,
+    tile_entry<FloatStep>,
 #if defined(__AVX512BF16__)
-      tile_entry<PairStep>,
-      narrow_entry<FloatStep>,
-      narrow_entry<PairStep>,
+    tile_entry<PairStep>,
+    narrow_entry<FloatStep>,
+    narrow_entry<PairStep>,
 #else
-      nullptr,
-      narrow_entry<FloatStep>,
-      nullptr,
+    nullptr,
+    narrow_entry<FloatStep>,
+    nullptr,
 #endif
-      prepare_entry,
-      add_entry,
+    prepare_entry,
+    add_entry,
   };
   return &table;
 }

@@ -16,9 +16,9 @@ struct VilgConvTile {
   const char* const* runs;       // of row 0; row i is i * row_stride bytes further
   int64_t num_runs, run_length;  // in units of 4 bytes
   int64_t row_stride;
-  const float* panel;      // (num_runs * run_length, nr)
-  int32_t rows, columns;   // as many of c as are needed; whole vectors are written
-  int32_t continues;       // start from c instead of 0: bits are those of one longer call
+  const float* panel;     // (num_runs * run_length, nr)
+  int32_t rows, columns;  // as many of c as are needed; whole vectors are written
+  int32_t continues;      // start from c instead of 0: bits are those of one longer call
 };
 
 // Few output channels (columns <= narrow_columns): vectors run over k instead. weights is (columns,

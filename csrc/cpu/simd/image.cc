@@ -70,8 +70,7 @@ void transpose_entry(void* dst, VilgStorage dst_storage, int64_t dst_stride, con
     transpose_to(static_cast<uint16_t*>(dst), dst_stride, src, src_storage, src_stride, rows,
                  columns);
   } else {
-    transpose_to(static_cast<float*>(dst), dst_stride, src, src_storage, src_stride, rows,
-                 columns);
+    transpose_to(static_cast<float*>(dst), dst_stride, src, src_storage, src_stride, rows, columns);
   }
 }
 

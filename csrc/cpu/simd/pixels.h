@@ -53,9 +53,9 @@ inline void normalize_pixels(typename Store::Type* dst, const In* src, int64_t p
                                                load(shift + c)));
     }
     if (rest) {
-      const vf y = normalized<HasSwish>(
-          load_partial(src + full, rest), load_partial(mean + full, rest),
-          load_partial(scale + full, rest), load_partial(shift + full, rest));
+      const vf y =
+          normalized<HasSwish>(load_partial(src + full, rest), load_partial(mean + full, rest),
+                               load_partial(scale + full, rest), load_partial(shift + full, rest));
       typename Store::Type buffer[kWidth];
       Store::put(buffer, y);
       for (int64_t i = 0; i < rest; ++i) dst[full + i] = buffer[i];

@@ -1,8 +1,8 @@
 // The inner loop of a product whose left side is read in place: rows of A lie `row_stride` bytes
-// apart (neighbouring pixels of a picture, rows of a matrix), B is a panel of gemm.h. Unlike gemm.h's
-// tile_rows, whose rows may lie anywhere, the even distance needs 6 general registers for 14 rows, so
-// that reading in place is as fast as a packed A. One unit of k is four bytes: a float, or a pair of
-// bfloat16 where the instruction set multiplies pairs.
+// apart (neighbouring pixels of a picture, rows of a matrix), B is a panel of gemm.h. Unlike
+// gemm.h's tile_rows, whose rows may lie anywhere, the even distance needs 6 general registers for
+// 14 rows, so that reading in place is as fast as a packed A. One unit of k is four bytes: a float,
+// or a pair of bfloat16 where the instruction set multiplies pairs.
 #pragma once
 
 #include "cpu/simd/vec.h"
