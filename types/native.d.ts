@@ -8,6 +8,8 @@
  * Every function that returns a promise works on a thread of its own and takes a {@link TaskControl} last.
  */
 
+import type { NativeModels } from './native-models.d.ts'
+
 /** What a promise of this module can be given. */
 export interface TaskControl {
   /** Raised to end the work: the promise then rejects with the `stopped` value of {@link NativeBinding.initialize}. */
@@ -114,7 +116,7 @@ export interface NativeSafetensorsFile extends NativeHandle {
 export type NativeErrorClass = new (code: never, message: string, details?: Record<string, unknown>) => Error
 
 /** The exports of the module. */
-export interface NativeBinding {
+export interface NativeBinding extends NativeModels {
   /** The package version that the module was compiled for. */
   readonly version: string
   /**

@@ -30,12 +30,12 @@ napi_value init(napi_env raw, napi_value raw_exports) {
     export_function<&initialize>(exports, "initialize");
     define_stop_flag(env, exports);
     define_info(env, exports);
-    define_kernels(env, exports);
-    define_safetensors(env, exports);
     define_generator(env, exports);
     define_image_tokenizer(env, exports);
     define_sessions(env, exports);
     define_trainers(env, exports);
+    define_kernels(env, exports);
+    define_safetensors(env, exports);
     return raw_exports;
   });
 }
