@@ -108,7 +108,11 @@ function heldOutRows(
     `| ${what} | ${typeof value === 'number' ? formatNumber(value) : 'not measured'} ${unit} |`
   return [
     row('pictures after the image tokenizer, PSNR', imageTokenizer?.heldOut?.psnr, 'dB'),
-    row(`codes in use, of ${config.imageTokenizer.model.codebookSize}`, imageTokenizer?.heldOut?.codesUsed, ''),
+    row(
+      `codes in use, of ${config.imageTokenizer.model.codebookSize}`,
+      imageTokenizer?.heldOut?.codesUsed,
+      '',
+    ),
     row('text to image, loss an image token', generator?.heldOut?.textToImage, 'nats'),
     row('image to text, loss a text token', generator?.heldOut?.imageToText, 'nats'),
   ].join('\n')

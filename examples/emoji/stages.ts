@@ -61,32 +61,39 @@ export async function trainImageTokenizer(context: StageContext): Promise<Finish
   const { data, folder } = context
   const { model, training, batch, steps, evaluateEvery, seed } = context.config.imageTokenizer
   const shown = [...data.heldOut, ...data.train].slice(0, shownPictures)
-  const { trainer, finished, seconds, evaluation } = await trainRun<ImageTokenizerStep, Trainer<ImageTokenizerStep>>(
-    paths(folder).imageTokenizerRun,
-    {
-      title: 'image tokenizer',
-      settings: { model, training, batch, seed, data: context.config.data },
-      steps,
-      create: async () => new Trainer(await ImageTokenizer.create(model, { precision: 'float32', seed }), training),
-      resume: (path) => Trainer.resume(path),
-      batches: (start) => imageBatches(data.train, { batch, seed, start }),
-      evaluate: (one) => one.evaluate(imageBatchesInOrder(data.heldOut, evaluationBatch)),
-      evaluateEvery,
-      sample: (one) => reconstructions(one.target, shown),
-      sampleEvery: evaluateEvery,
-      curves: {
-        'loss.png': ['loss', 'reconstruction', 'absolute'],
-        'psnr.png': ['psnr'],
-        'codebook.png': ['perplexity', 'codesUsed'],
-      },
-      ...limits(context),
+  const { trainer, finished, seconds, evaluation } = await trainRun<
+    ImageTokenizerStep,
+    Trainer<ImageTokenizerStep>
+  >(paths(folder).imageTokenizerRun, {
+    title: 'image tokenizer',
+    settings: { model, training, batch, seed, data: context.config.data },
+    steps,
+    create: async () =>
+      new Trainer(await ImageTokenizer.create(model, { precision: 'float32', seed }), training),
+    resume: (path) => Trainer.resume(path),
+    batches: (start) => imageBatches(data.train, { batch, seed, start }),
+    evaluate: (one) => one.evaluate(imageBatchesInOrder(data.heldOut, evaluationBatch)),
+    evaluateEvery,
+    sample: (one) => reconstructions(one.target, shown),
+    sampleEvery: evaluateEvery,
+    curves: {
+      'loss.png': ['loss', 'reconstruction', 'absolute'],
+      'psnr.png': ['psnr'],
+      'codebook.png': ['perplexity', 'codesUsed'],
     },
-  )
+    ...limits(context),
+  })
   try {
     if (!finished) return false
     await trainer.target.save(paths(folder).imageTokenizer)
     await writeMeasurements(folder, {
-      imageTokenizer: { steps, batch, seconds, parameters: trainer.target.parameterCount, heldOut: evaluation },
+      imageTokenizer: {
+        steps,
+        batch,
+        seconds,
+        parameters: trainer.target.parameterCount,
+        heldOut: evaluation,
+      },
     })
     return true
   } finally {
@@ -134,7 +141,8 @@ export async function trainGenerator(context: StageContext): Promise<Finished> {
       // The key stands for the tokens: with another tokenizer, this run makes no sense.
       settings: { model: config, training, batch, seed, nameShare, tokens: await tokensKey(folder, data) },
       steps,
-      create: async () => new Trainer(await Generator.create(config, { precision: 'float32', seed }), training),
+      create: async () =>
+        new Trainer(await Generator.create(config, { precision: 'float32', seed }), training),
       resume: (path) => Trainer.resume(path),
       batches: (start) => train.shuffled({ batch, seed, start, nameShare }),
       evaluate: (one) => one.evaluate(heldOut.inOrder(batch)),
@@ -194,7 +202,9 @@ async function readTokens(
   const end = bytes.indexOf('\n')
   const { key } = JSON.parse(bytes.subarray(0, end).toString()) as { key: string }
   if (key !== (await tokensKey(folder, data)) || bytes.length - end - 1 !== items.length * length * 2) {
-    throw new Error(`${paths(folder).tokens} is not of this image tokenizer and data set. Run --stage tokens again`)
+    throw new Error(
+      `${paths(folder).tokens} is not of this image tokenizer and data set. Run --stage tokens again`,
+    )
   }
   return new Map(
     items.map(({ id }, i) => {

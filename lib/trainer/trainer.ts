@@ -45,7 +45,10 @@ export interface TrainerClass {
    * Goes on from what {@link TrainingLoop.save} wrote, bit for bit as if there had been no break, if the device is the same and
    * no option is changed. The trainer makes its target, which goes with it when it is disposed of.
    */
-  resume<Step extends TrainerStep = TrainerStep>(folder: string, options?: ResumeOptions): Promise<Trainer<Step>>
+  resume<Step extends TrainerStep = TrainerStep>(
+    folder: string,
+    options?: ResumeOptions,
+  ): Promise<Trainer<Step>>
   readonly prototype: TrainingLoop<TrainerStep>
   [Symbol.hasInstance](value: unknown): boolean
 }
@@ -102,12 +105,26 @@ function partsOf(target: TrainerTarget, options: TrainerOptions | undefined, own
   if (target instanceof Generator) {
     const resolved = resolveTrainerOptions('generator', options)
     const core = binding.createGeneratorTrainer(target.handle, optimizerOptions(resolved))
-    return { target, learner: new GeneratorLearner(core, target, resolved), options: resolved, newStopFlag, model, owned }
+    return {
+      target,
+      learner: new GeneratorLearner(core, target, resolved),
+      options: resolved,
+      newStopFlag,
+      model,
+      owned,
+    }
   }
   if (target instanceof ImageTokenizer) {
     const resolved = resolveTrainerOptions('image-tokenizer', options)
     const core = binding.createImageTokenizerTrainer(target.handle, optimizerOptions(resolved))
-    return { target, learner: new ImageTokenizerLearner(core, target, resolved), options: resolved, newStopFlag, model, owned }
+    return {
+      target,
+      learner: new ImageTokenizerLearner(core, target, resolved),
+      options: resolved,
+      newStopFlag,
+      model,
+      owned,
+    }
   }
   if ((target as { generator?: unknown } | undefined)?.generator instanceof Generator) {
     const text =
