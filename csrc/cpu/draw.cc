@@ -13,31 +13,39 @@ namespace {
 
 // Of the tokens in order (larger keys first, then lower indices), the shortest run from the first
 // whose weights reach `target` keeps its mass. A radix walk from the top digit of the keys down
-// instead of a sort: each pass sums the weights by digit and finds the one where the target lies.
+// instead of a sort: each pass sums the weights by digit, finds the one where the target lies and
+// goes on with the tokens that have it. `candidates` is room for n indices.
 template <typename Weight>
-void keep_first(uint64_t* masses, const uint32_t* keys, int64_t n, uint64_t target, Weight weight) {
+void keep_first(uint64_t* masses, const uint32_t* keys, int64_t n, uint64_t target,
+                int32_t* candidates, Weight weight) {
   constexpr int kShifts[] = {21, 10, 0}, kBits[] = {11, 11, 10};
   uint64_t histogram[1 << 11];
-  uint32_t prefix = 0, mask = 0;
+  uint32_t threshold = 0;
+  int64_t count = n;
   for (int pass = 0; pass < 3; ++pass) {
+    const int shift = kShifts[pass];
     const uint32_t digits = (1u << kBits[pass]) - 1;
     std::memset(histogram, 0, sizeof(uint64_t) * (digits + 1));
-    for (int64_t i = 0; i < n; ++i) {
-      if ((keys[i] & mask) == prefix) histogram[keys[i] >> kShifts[pass] & digits] += weight(i);
+    const auto index = [&](int64_t c) { return pass == 0 ? c : int64_t{candidates[c]}; };
+    for (int64_t c = 0; c < count; ++c) {
+      histogram[keys[index(c)] >> shift & digits] += weight(index(c));
     }
     uint32_t digit = digits;
     while (histogram[digit] < target) target -= histogram[digit--];
-    prefix |= digit << kShifts[pass];
-    mask |= digits << kShifts[pass];
-  }
-  // what is left of the target is for the tokens whose key is the prefix, by index
-  for (int64_t i = 0; i < n; ++i) {
-    if (keys[i] > prefix) continue;
-    if (keys[i] == prefix && target > 0) {
-      target -= std::min(target, weight(i));
-    } else {
-      masses[i] = 0;
+    threshold |= digit << shift;
+    int64_t matching = 0;  // without a branch, which would be guessed wrong
+    for (int64_t c = 0; c < count; ++c) {
+      const int64_t i = index(c);
+      candidates[matching] = static_cast<int32_t>(i);
+      matching += (keys[i] >> shift & digits) == digit;
     }
+    count = matching;
+  }
+  for (int64_t i = 0; i < n; ++i) masses[i] = keys[i] >= threshold ? masses[i] : 0;
+  // what is left of the target is for the tokens with the last key, by index
+  for (int64_t c = 0; c < count; ++c) {
+    if (target == 0) masses[candidates[c]] = 0;
+    target -= std::min(target, weight(candidates[c]));
   }
 }
 
@@ -60,7 +68,8 @@ uint64_t sum_masses(uint64_t* masses, const float* x, int64_t n, float largest, 
   return sum;
 }
 
-void draw_row(const DrawParams& p, int64_t row, uint32_t* keys, uint64_t* masses) {
+void draw_row(const DrawParams& p, int64_t row, uint64_t* masses, uint32_t* keys,
+              int32_t* candidates) {
   const int64_t V = p.vocab;
   const float* x = p.logits + row * p.logits_stride;
   uint32_t lowest = ~0u, highest = 0;
@@ -89,13 +98,13 @@ void draw_row(const DrawParams& p, int64_t row, uint32_t* keys, uint64_t* masses
     if (p.temperature == 1) sum_at_one = total;
     const bool some_k = p.top_k > 0 && p.top_k < V;
     if (some_k) {
-      keep_first(masses, keys, V, static_cast<uint64_t>(p.top_k),
+      keep_first(masses, keys, V, static_cast<uint64_t>(p.top_k), candidates,
                  [](int64_t) { return uint64_t{1}; });
       total = 0;
       for (int64_t i = 0; i < V; ++i) total += masses[i];
     }
     if (p.top_p < 1) {
-      keep_first(masses, keys, V, top_p_target(total, p.top_p),
+      keep_first(masses, keys, V, top_p_target(total, p.top_p), candidates,
                  [masses](int64_t i) { return masses[i]; });
       total = 0;
       for (int64_t i = 0; i < V; ++i) total += masses[i];
@@ -118,9 +127,11 @@ void draw(const DrawParams& p, OpContext& ctx) {
   ctx.pool->parallel_for(p.rows, [&](int64_t row) {
     ctx.check_stop();
     const size_t V = static_cast<size_t>(p.vocab);
-    Workspace workspace(*ctx.allocator, V * (sizeof(uint64_t) + sizeof(uint32_t)));
+    Workspace workspace(*ctx.allocator,
+                        V * (sizeof(uint64_t) + sizeof(uint32_t) + sizeof(int32_t)));
     uint64_t* masses = workspace.as<uint64_t>();
-    draw_row(p, row, reinterpret_cast<uint32_t*>(masses + V), masses);
+    uint32_t* keys = reinterpret_cast<uint32_t*>(masses + V);
+    draw_row(p, row, masses, keys, reinterpret_cast<int32_t*>(keys + V));
   });
 }
 

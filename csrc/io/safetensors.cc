@@ -383,6 +383,15 @@ void read_float32(const StoredTensor& tensor, float* out) {
   }
 }
 
+void check_size(const TensorToWrite& tensor, size_t size_bytes) {
+  std::vector<uint64_t> shape(tensor.shape.begin(), tensor.shape.end());
+  uint64_t expected;
+  const bool fits = checked_size(shape, stored_type_size(tensor.type), &expected);
+  VILG_CHECK(fits && expected == size_bytes, kShapeMismatch,
+             "Tensor %s: expected data for %s of shape %s, received %zu bytes", tensor.name.c_str(),
+             stored_type_name(tensor.type), to_text(tensor.shape).c_str(), size_bytes);
+}
+
 void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata, const StopFlag* stop) {
   std::sort(tensors.begin(), tensors.end(), [](const TensorToWrite& a, const TensorToWrite& b) {

@@ -98,6 +98,9 @@ struct TensorToWrite {
   const void* data = nullptr;
 };
 
+// Throws kShapeMismatch unless shape and type of the tensor make `size_bytes`.
+void check_size(const TensorToWrite& tensor, size_t size_bytes);
+
 // Writes a sibling temporary file, syncs it, renames it over `path` and syncs the folder: whoever
 // reads `path`, at any moment and after any crash, finds the old file or the whole new one. On an
 // error (kIo: disk full, no permission) or a raised flag the temporary file is removed and the old

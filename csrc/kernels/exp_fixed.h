@@ -18,8 +18,8 @@ namespace vilg {
 
 inline constexpr int kMassBits = 40;  // a mass of 1 is 2^40, so up to 2^23 of them fit 64 bits
 
-// a b + c with two roundings. Files that use it on a machine whose compiler fuses by default are
-// compiled with -ffp-contract=off (CMakeLists.txt).
+// a b + c with two roundings: everything but the SIMD variants is compiled with -ffp-contract=off
+// (CMakeLists.txt).
 VILG_HOST_DEVICE inline float exp_fixed_step(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return __fadd_rn(__fmul_rn(a, b), c);

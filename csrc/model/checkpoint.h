@@ -21,7 +21,7 @@ struct LoadOptions {
   // keep the values they have.
   bool strict = true;
   // Called after every tensor with the part of the elements that is loaded, in (0, 1].
-  std::function<void(double fraction)> on_progress;
+  std::function<void(double fraction)> on_progress = nullptr;
   const StopFlag* stop = nullptr;
 };
 

@@ -67,7 +67,8 @@ class SpecWriter {
 
   void convolution(const std::string& name, int64_t outs, int64_t ins, int64_t side) {
     const Init init{Init::Kind::kUniform, 1.0f / std::sqrt(static_cast<float>(ins * side * side))};
-    specs.push_back({name + ".weight", {outs, ins, side, side}, init, /*convolution=*/true, /*decay=*/true});
+    specs.push_back(
+        {name + ".weight", {outs, ins, side, side}, init, /*convolution=*/true, /*decay=*/true});
     specs.push_back({name + ".bias", {outs}, init});
   }
   void norm(const std::string& name, int64_t channels) {
@@ -413,8 +414,8 @@ VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t b
              "Gradients need a model in float32 (load it with precision: 'float32'), received one "
              "in %s",
              dtype_name(precision_));
-  for (const float weight : {weights.reconstruction, weights.absolute, weights.commitment,
-                             weights.codebook}) {
+  for (const float weight :
+       {weights.reconstruction, weights.absolute, weights.commitment, weights.codebook}) {
     VILG_CHECK(weight >= 0 && std::isfinite(weight), kInvalidArgument,
                "Expected loss weights of at least 0, received %g", static_cast<double>(weight));
   }
@@ -422,7 +423,8 @@ VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t b
   Tape tape(backend(), /*recording=*/true, compute, stop);
   const Value pictures = upload(tape, images, 0, batch, height, width);
   const Value prequant = encode(tape, pictures);
-  Quantized quantized = quantize(tape, prequant, *codebook_, scale * weights.commitment, scale * weights.codebook);
+  Quantized quantized =
+      quantize(tape, prequant, *codebook_, scale * weights.commitment, scale * weights.codebook);
   VqganLosses losses;
   losses.quantization = quantized.squared_error;
   losses.prequant = prequant->data.view(
@@ -434,7 +436,8 @@ VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t b
   const Value reconstruction = decode(tape, quantized.codes);
   losses.reconstruction =
       mean_squared_error(tape, reconstruction, pictures->data, scale * weights.reconstruction);
-  losses.absolute = mean_absolute_error(tape, reconstruction, pictures->data, scale * weights.absolute);
+  losses.absolute =
+      mean_absolute_error(tape, reconstruction, pictures->data, scale * weights.absolute);
   losses.total = weights.reconstruction * losses.reconstruction +
                  weights.absolute * losses.absolute +
                  (weights.commitment + weights.codebook) * losses.quantization;

@@ -111,7 +111,7 @@ VqganLossWeights loss_weights(const Argument& argument) {
   const auto weight = [&](const char* name) { return float_argument(argument[name], 0, 1e30); };
   return {.reconstruction = weight("reconstruction"),
           .absolute = weight("absolute"),
-          .encoder = weight("commitment"),
+          .commitment = weight("commitment"),
           .codebook = weight("codebook")};
 }
 

@@ -23,7 +23,7 @@ void cross_entropy(const CrossEntropyParams& p, OpContext&) {
       continue;
     }
     double largest = x[0], sum = 0;
-    for (int64_t v = 1; v < V; ++v) largest = std::fmax(largest, x[v]);
+    for (int64_t v = 1; v < V; ++v) largest = x[v] > largest ? x[v] : largest;
     for (int64_t v = 0; v < V; ++v) sum += std::exp(x[v] - largest);  // a NaN makes it NaN
     const double lse = largest + std::log(sum);
     const double smoothing = p.label_smoothing;

@@ -10,15 +10,22 @@
 namespace vilg::test {
 namespace {
 
-std::vector<ParameterSpec> specs() {
+const std::vector<ParameterSpec>& specs() {
   const Init normal{Init::Kind::kNormal, 1.0f}, uniform{Init::Kind::kUniform, 0.5f};
-  return {{"linear.weight", {37, 53}, normal},
-          {"linear.bias", {37}, uniform},
-          {"conv.weight", {5, 7, 3, 2}, normal, /*convolution=*/true},
-          {"point.weight", {5, 7, 1, 1}, normal, /*convolution=*/true},
-          {"flat.weight", {5, 1, 3, 3}, normal, /*convolution=*/true},
-          {"codebook.weight", {11, 3}, normal, /*convolution=*/false, /*decay=*/false, /*precise=*/true},
-          {"ones", {4}, {Init::Kind::kOne}}};
+  static const std::vector<ParameterSpec> all = {
+      {"linear.weight", {37, 53}, normal},
+      {"linear.bias", {37}, uniform},
+      {"conv.weight", {5, 7, 3, 2}, normal, /*convolution=*/true},
+      {"point.weight", {5, 7, 1, 1}, normal, /*convolution=*/true},
+      {"flat.weight", {5, 1, 3, 3}, normal, /*convolution=*/true},
+      {"codebook.weight",
+       {11, 3},
+       normal,
+       /*convolution=*/false,
+       /*decay=*/false,
+       /*precise=*/true},
+      {"ones", {4}, {Init::Kind::kOne}}};
+  return all;
 }
 
 // A folder of its own, removed with everything in it.

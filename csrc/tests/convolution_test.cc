@@ -4,54 +4,10 @@
 
 #include "cpu/cpu_ops.h"
 #include "ref/ref_ops.h"
-#include "tests/harness.h"
+#include "tests/data.h"
 
 namespace vilg::test {
 namespace {
-
-// Values in either storage type; bfloat16 ones are rounded before anybody reads them, so that only
-// the op's own rounding is compared.
-struct Data {
-  DType dtype;
-  std::vector<float> f32;
-  std::vector<bf16> half;
-  Data(DType type, size_t count, uint32_t seed, float scale = 1.0f)
-      : dtype(type), f32(random_floats(count, seed, scale)) {
-    if (dtype == DType::kBFloat16) {
-      half = to_bf16(f32);
-      f32 = to_float(half);
-    }
-  }
-  const void* data() const {
-    return dtype == DType::kBFloat16 ? static_cast<const void*>(half.data()) : f32.data();
-  }
-};
-
-struct Output {
-  DType dtype;
-  Guarded<float> f32;
-  Guarded<bf16> half;
-  Output(DType type, size_t count)
-      : dtype(type),
-        f32(type == DType::kFloat32 ? count : 0),
-        half(type == DType::kBFloat16 ? count : 0) {}
-  void fill(const Data& from) {
-    if (dtype == DType::kBFloat16) {
-      std::copy(from.half.begin(), from.half.end(), half.data());
-    } else {
-      std::copy(from.f32.begin(), from.f32.end(), f32.data());
-    }
-  }
-  void* data() { return dtype == DType::kBFloat16 ? static_cast<void*>(half.data()) : f32.data(); }
-  std::vector<float> values() const {
-    return dtype == DType::kBFloat16 ? to_float(half.values()) : f32.values();
-  }
-  bool intact() const { return f32.intact() && half.intact(); }
-};
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
 
 // Against the same sum in double. float32: each of the n additions rounds a partial sum that is no
 // larger (in the mean) than the result, n * 2^-24 at worst and sqrt(n) * 2^-24 when errors are
@@ -151,7 +107,6 @@ void check_forward(const Case& c, DType dtype, DType weight_dtype, DType compute
 struct Types {
   DType dtype, weight, compute;
 };
-constexpr DType kF = DType::kFloat32, kH = DType::kBFloat16;
 constexpr Types kTypes[] = {{kF, kF, kF}, {kH, kH, kH}, {kH, kF, kF}, {kF, kF, kH}, {kF, kH, kH}};
 
 void check_forward(const Case& c) {

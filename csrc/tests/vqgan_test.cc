@@ -27,7 +27,8 @@ VqganConfig tiny_config(Quantizer quantizer) {
 VqganConfig micro_config() {
   VqganConfig config;
   config.resolution = 8;
-  config.channels = 32;
+  // two channels a group: with one, a bias before a norm would have no effect and no gradient
+  config.channels = 64;
   config.multipliers = {1, 1};
   config.residual_blocks = 1;
   config.attention_resolutions = {4};
@@ -115,25 +116,32 @@ VILG_TEST(vqgan_gradients_match_taming_transformers) {
     EXPECT(error < 1e-5, "%s: total loss %g", on, error);
     EXPECT(losses.indices == expected.integers<int32_t>("indices"), "%s: indices", on);
 
-    int compared = 0;
+    int compared = 0, zero = 0;
     for (size_t i = 0; i < model.parameters().specs().size(); ++i) {
       const std::string& name = model.parameters().specs()[i].name;
       if (!expected.has("grad." + name)) continue;
-      ++compared;
       const std::vector<float> actual = model.parameters().read(i, /*gradient=*/true);
-      if (name.ends_with(".k.bias")) {
-        // A bias on all keys adds the same to all scores of a query, which softmax ignores: the
-        // gradient is zero, and what is left is rounding, small against the weight's gradient.
-        const std::string weight = name.substr(0, name.size() - 4) + "weight";
-        const double scale = norm(expected.floats("grad." + weight));
-        EXPECT(norm(actual) < 1e-4 * scale, "%s: %s %g against %g", on, name.c_str(), norm(actual),
-               scale);
-        continue;
+      const std::vector<float> gradient = expected.floats("grad." + name);
+      // Some biases have no effect: on keys (the same is added to all scores of a query, which
+      // softmax ignores), and before a norm whose groups have one channel. Their gradient is zero,
+      // and what is left on either side is rounding.
+      if (name.ends_with(".bias")) {
+        const std::string weight = "grad." + name.substr(0, name.size() - 4) + "weight";
+        const double scale = expected.has(weight) ? norm(expected.floats(weight)) : 0;
+        if (norm(gradient) < 1e-5 * scale) {
+          ++zero;
+          EXPECT(norm(actual) < 1e-5 * scale, "%s: gradient of %s %g, of its weight %g", on,
+                 name.c_str(), norm(actual), scale);
+          continue;
+        }
       }
-      error = relative_error(actual, expected.floats("grad." + name));
+      ++compared;
+      error = relative_error(actual, gradient);
       EXPECT(error < 1e-4, "%s: gradient of %s %g", on, name.c_str(), error);
     }
-    EXPECT(compared > 150, "%d gradients compared", compared);
+    EXPECT(zero == 11, "%s: %d biases without effect, expected 5 of keys and 6 before norms", on,
+           zero);
+    EXPECT(compared == 150, "%d gradients compared, the fixture has 161", compared);
 
     // a second pass at half the scale adds half of that again
     const std::vector<float> once = model.parameters().read(0, true);
@@ -169,7 +177,8 @@ VILG_TEST(vqgan_gumbel_matches_taming_transformers) {
         tape, tape.value(backend->upload(prequant.data(), DType::kFloat32, {2, 8, 8, 16})));
     error = relative_error(host(logits, *backend), channels_last(expected.floats("logits"), 2, 48));
     EXPECT(error < 1e-5, "%s: logits %g", on, error);
-    EXPECT_ERROR(kUnsupported, model.accumulate_gradients(image, 2, 32, 32, {}, 1, DType::kFloat32));
+    EXPECT_ERROR(kUnsupported,
+                 model.accumulate_gradients(image, 2, 32, 32, {}, 1, DType::kFloat32));
   }
 }
 
@@ -178,7 +187,7 @@ VILG_TEST(vqgan_gumbel_matches_taming_transformers) {
 // its own term, the codebook by its own; the straight-through path is the fixture's business.
 VILG_TEST(vqgan_gradients_match_finite_differences) {
   const VqganConfig config = micro_config();
-  const std::vector<float> images = random_floats(2 * 3 * 8 * 8, 21);
+  const std::vector<float> images = random_floats(3 * 8 * 8, 21);
   struct Case {
     const char* prefix;
     VqganLossWeights weights;
@@ -192,12 +201,14 @@ VILG_TEST(vqgan_gradients_match_finite_differences) {
       {"quantize.", {.reconstruction = 0, .absolute = 0, .commitment = 0, .codebook = 1.5}},
   };
   for (Backend* backend : backends()) {
+    // the oracle is slow: a sample of its weights
+    const size_t stride = backend == &ref_backend() ? 11 : 1;
     for (const Case& test : cases) {
       Vqgan model(*backend, config, DType::kFloat32);
       ParameterList& parameters = model.parameters();
       parameters.initialize(5);
       const auto loss = [&] {
-        return model.accumulate_gradients(images, 2, 8, 8, test.weights, 1, DType::kFloat32);
+        return model.accumulate_gradients(images, 1, 8, 8, test.weights, 1, DType::kFloat32);
       };
       const VqganLosses before = loss();
       int compared = 0;
@@ -205,9 +216,11 @@ VILG_TEST(vqgan_gradients_match_finite_differences) {
       for (size_t i = 0; i < parameters.specs().size(); ++i) {
         gradients.push_back(parameters.read(i, true));
       }
+      size_t place = 0;
       for (size_t i = 0; i < parameters.specs().size(); ++i) {
         const std::string& name = parameters.specs()[i].name;
         if (!name.starts_with(test.prefix) || name.ends_with(".k.bias")) continue;
+        if (place++ % stride != 0) continue;
         const std::vector<float>& gradient = gradients[i];
         const double length = norm(gradient);
         EXPECT(length > 0, "%s: no gradient of %s", backend->device(), name.c_str());
@@ -258,7 +271,8 @@ VILG_TEST(vqgan_bfloat16_loses_no_more_than_the_oracle) {
         relative_error(model.encode(image, 2, 32, 32).prequant, expected.floats("prequant"));
     reconstruction[i] =
         relative_error(model.decode(indices, 2, 8, 8), expected.floats("reconstruction"));
-    EXPECT_ERROR(kUnsupported, model.accumulate_gradients(image, 2, 32, 32, {}, 1, DType::kBFloat16));
+    EXPECT_ERROR(kUnsupported,
+                 model.accumulate_gradients(image, 2, 32, 32, {}, 1, DType::kBFloat16));
   }
   EXPECT(prequant[0] < 0.05 && prequant[1] <= 2 * prequant[0], "prequant %g, oracle %g",
          prequant[1], prequant[0]);

@@ -16,8 +16,8 @@ VqganTrainer::Accumulated VqganTrainer::accumulate(std::span<const float> images
   Accumulated result;
   prequant_ = Tensor();  // its memory serves this batch
   try {
-    result.losses = tokenizer_->accumulate_gradients(images, batch, side, side, weights, scale,
-                                                     compute_, stop);
+    result.losses =
+        tokenizer_->accumulate_gradients(images, batch, side, side, weights, scale, compute_, stop);
   } catch (...) {
     // half a gradient is nobody's
     tokenizer_->parameters().zero_grad();
