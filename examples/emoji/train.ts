@@ -7,13 +7,8 @@ import { interruptible, InterruptedError } from '../../lib/trainer/interrupt.ts'
 import { writeBundle } from './bundle.ts'
 import { emojiConfig, type EmojiConfig, smallConfig } from './config.ts'
 import { type EmojiDataset, loadEmojiDataset } from './dataset.ts'
-import {
-  makeTokens,
-  makeVocabulary,
-  type StageContext,
-  trainGenerator,
-  trainImageTokenizer,
-} from './stages.ts'
+import { trainGenerator } from './generator-stage.ts'
+import { makeTokens, makeVocabulary, type StageContext, trainImageTokenizer } from './stages.ts'
 
 interface Flags {
   stage: StageName | 'all'
