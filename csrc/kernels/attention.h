@@ -67,7 +67,8 @@ struct AttentionDecodeParams {
   float scale = 1.0f;
 };
 
-// Throw kInvalidArgument, kShapeMismatch or kUnsupported naming what is wrong.
+// Throw kInvalidArgument, kShapeMismatch or kUnsupported naming what is wrong. The one of decode
+// reads the slots, so they must be in host memory.
 void validate(const AttentionForwardParams& params);
 void validate(const AttentionBackwardParams& params);
 void validate(const AttentionDecodeParams& params);
