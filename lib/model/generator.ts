@@ -6,6 +6,7 @@ import { callNative, checkSignal } from '../native/call.ts'
 import { expectOneOf, expectString, rejectUnknownKeys } from '../validate.ts'
 import { checkFile, CONFIG_FILE, readConfig, WEIGHTS_FILE } from './config-file.ts'
 import { checkGeneratorConfig, type GeneratorConfig, nativeGeneratorConfig } from './generator-config.ts'
+export type { GeneratorConfig } from './generator-config.ts'
 import {
   type CallSignal,
   checkCreateOptions,

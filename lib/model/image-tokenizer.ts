@@ -21,6 +21,7 @@ import {
   nativeImageTokenizerConfig,
   reductionOf,
 } from './image-tokenizer-config.ts'
+export type { ImageTokenizerConfig } from './image-tokenizer-config.ts'
 import {
   type CallSignal,
   checkCreateOptions,

@@ -158,7 +158,7 @@ test('a step that was stopped goes on where it was', async (t) => {
   const session = openImageSession(generator, whole.text, whole.textValid, 6, 0, plain)
   t.teardown(() => session.dispose())
   let stops = 0
-  let result = { position: 0, tokens: new Int32Array() }
+  let result: { position: number; tokens: Int32Array } = { position: 0, tokens: new Int32Array() }
   for (let i = 0; result.position < 25; i++) {
     const stop = new (native().StopFlag)()
     if (i === 0) stop.raise()
