@@ -59,6 +59,13 @@ test('a signal that was aborted before starts nothing', async (t) => {
   t.is(error, signal.reason as unknown)
 })
 
+test('an abort during a call rejects it, although the work was done before it noticed', async (t) => {
+  const controller = new AbortController()
+  const promise = callNative({ signal: controller.signal }, () => Promise.resolve(1))
+  controller.abort('late')
+  t.is(await promise.catch((error: unknown) => error), 'late')
+})
+
 test('no listener stays on the signal', async (t) => {
   const { signal } = new AbortController()
   let listeners = 0
