@@ -227,10 +227,11 @@ test('worker threads compute, each with a module of its own', async (t) => {
 
 test('workers terminated in the middle of tasks, again and again', async (t) => {
   const code = `${prelude}
-    for (let i = 0; i < 3; i++) addon.matmul(ones, ones, endless, { onProgress() {} })
+    for (let i = 0; i < 4; i++) addon.matmul(ones, ones, endless, { onProgress() {} })
+    for (let i = 0; i < 50; i++) addon.matmul(ones, ones, once)
     require('node:worker_threads').parentPort.postMessage('running')
   `
-  for (let i = 0; i < 10; i++) {
+  for (let i = 0; i < 20; i++) {
     const worker = new Worker(code, { eval: true })
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
     t.is(await worker.terminate(), 1)
