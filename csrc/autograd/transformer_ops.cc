@@ -4,18 +4,22 @@
 
 namespace vilg {
 
-Value linear(Tape& tape, const Value& x, Parameter& weight, Parameter& bias, const LinearOptions& options) {
+Value linear(Tape& tape, const Value& x, Parameter& weight, Parameter& bias,
+             const LinearOptions& options) {
   VILG_CHECK(!(options.gelu && options.residual), kInternal, "linear: GELU with residual");
   const int64_t k = x->data.dim(-1), n = weight.value.dim(0), rows = x->data.num_elements() / k;
-  VILG_CHECK(weight.value.dim(1) == k && bias.num_elements() == n, kInternal, "linear %s: %s by %s",
-             weight.name.c_str(), x->data.shape().to_string().c_str(), weight.value.shape().to_string().c_str());
+  // a 1x1 convolution's weight, (N, 1, 1, K) in memory, is the same matrix
+  VILG_CHECK(weight.num_elements() == n * k && bias.num_elements() == n, kInternal,
+             "linear %s: %s by %s", weight.name.c_str(), x->data.shape().to_string().c_str(),
+             weight.value.shape().to_string().c_str());
   Shape shape;
   for (int i = 0; i + 1 < x->data.shape().rank(); ++i) shape.push_back(x->data.dim(i));
   shape.push_back(n);
 
   Tensor out = tape.backend().empty(DType::kFloat32, shape);
   Tensor pre_activation;
-  if (options.gelu && tape.recording()) pre_activation = tape.backend().empty(DType::kFloat32, shape);
+  if (options.gelu && tape.recording())
+    pre_activation = tape.backend().empty(DType::kFloat32, shape);
   MatmulParams forward;
   forward.c = out.data();
   forward.pre_activation = pre_activation.data();
@@ -123,8 +127,8 @@ Value layer_norm(Tape& tape, const Value& x, Parameter& gamma, Parameter& beta, 
   return result;
 }
 
-Value stream_embedding(Tape& tape, const StreamTokens& tokens, const StreamTables& tables, Direction direction,
-                       const StreamSizes& sizes) {
+Value stream_embedding(Tape& tape, const StreamTokens& tokens, const StreamTables& tables,
+                       Direction direction, const StreamSizes& sizes) {
   const int64_t batch = tokens.text.dim(0), channels = tables.text_embedding->value.dim(1);
   Tensor out = tape.backend().empty(DType::kFloat32, {batch, sizes.stream_length(), channels});
   StreamEmbeddingForwardParams forward;
@@ -180,9 +184,10 @@ Value stream_embedding(Tape& tape, const StreamTokens& tokens, const StreamTable
   return result;
 }
 
-Value stream_attention(Tape& tape, const Value& qkv, const Tensor& text_valid, int64_t heads, Pattern pattern,
-                       Direction direction, const StreamSizes& sizes) {
-  const int64_t batch = qkv->data.dim(0), length = qkv->data.dim(1), channels = qkv->data.dim(2) / 3;
+Value stream_attention(Tape& tape, const Value& qkv, const Tensor& text_valid, int64_t heads,
+                       Pattern pattern, Direction direction, const StreamSizes& sizes) {
+  const int64_t batch = qkv->data.dim(0), length = qkv->data.dim(1),
+                channels = qkv->data.dim(2) / 3;
   const int64_t head_size = channels / heads;
   Tensor out = tape.backend().empty(DType::kFloat32, {batch, length, channels});
   Tensor lse;
@@ -224,9 +229,11 @@ Value stream_attention(Tape& tape, const Value& qkv, const Tensor& text_valid, i
     params.out_strides = forward.out_strides, params.qkv_strides = forward.qkv_strides;
     params.text_valid = forward.text_valid;
     params.compute = forward.compute;
-    params.batch = forward.batch, params.heads = forward.heads, params.head_size = forward.head_size;
+    params.batch = forward.batch, params.heads = forward.heads,
+    params.head_size = forward.head_size;
     params.scale = forward.scale;
-    params.pattern = forward.pattern, params.direction = forward.direction, params.sizes = forward.sizes;
+    params.pattern = forward.pattern, params.direction = forward.direction,
+    params.sizes = forward.sizes;
     tape.ops().attention_backward(params, tape.context());
     result->grad = Tensor();
   });
@@ -236,11 +243,13 @@ Value stream_attention(Tape& tape, const Value& qkv, const Tensor& text_valid, i
 Value slice_rows(Tape& tape, const Value& x, int64_t start, int64_t count) {
   const int64_t batch = x->data.dim(0), length = x->data.dim(1), channels = x->data.dim(2);
   VILG_CHECK(start >= 0 && start + count <= length, kInternal, "slice %lld + %lld of %lld",
-             static_cast<long long>(start), static_cast<long long>(count), static_cast<long long>(length));
+             static_cast<long long>(start), static_cast<long long>(count),
+             static_cast<long long>(length));
   Tensor out = tape.backend().empty(DType::kFloat32, {batch, count, channels});
   const size_t slice_bytes = static_cast<size_t>(count * channels) * sizeof(float);
   for (int64_t b = 0; b < batch; ++b) {
-    tape.backend().copy(out.f32() + b * count * channels, x->data.f32() + (b * length + start) * channels, slice_bytes);
+    tape.backend().copy(out.f32() + b * count * channels,
+                        x->data.f32() + (b * length + start) * channels, slice_bytes);
   }
   Value result = tape.result(std::move(out), x->needs_grad);
   tape.record([&tape, x, result, start, count, batch, length, channels, slice_bytes] {
@@ -268,11 +277,12 @@ Value slice_rows(Tape& tape, const Value& x, int64_t start, int64_t count) {
 double cross_entropy(Tape& tape, const Value& logits, const std::vector<int32_t>& targets,
                      const CrossEntropyOptions& options, std::vector<float>* row_losses) {
   const int64_t vocab = logits->data.dim(-1), rows = logits->data.num_elements() / vocab;
-  VILG_CHECK(static_cast<int64_t>(targets.size()) == rows, kInternal, "%zu targets for %lld rows", targets.size(),
-             static_cast<long long>(rows));
+  VILG_CHECK(static_cast<int64_t>(targets.size()) == rows, kInternal, "%zu targets for %lld rows",
+             targets.size(), static_cast<long long>(rows));
   int64_t counted = 0;
   for (int32_t target : targets) counted += target >= 0;
-  VILG_CHECK(counted > 0, kInvalidArgument, "Expected at least one target token in the batch, received none");
+  VILG_CHECK(counted > 0, kInvalidArgument,
+             "Expected at least one target token in the batch, received none");
 
   Tensor device_targets = tape.backend().upload(targets.data(), DType::kInt32, {rows});
   Tensor losses = tape.backend().empty(DType::kFloat32, {rows});

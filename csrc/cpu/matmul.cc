@@ -50,7 +50,7 @@ SkinnyMode skinny_mode(const MatmulParams& p, const SkinnySimd* simd) {
   return simd->has_pairs ? kSkinnyPairs : kSkinnyWiden;
 }
 
-// (batch, M, padded) of a as the kernels read it
+// (batch, M * padded): a as the kernels read it
 void convert_x(const MatmulParams& p, const SkinnySimd* simd, SkinnyMode mode, int64_t padded,
                int64_t x_bytes, char* x, OpContext& ctx) {
   Workspace gathered(*ctx.allocator,
@@ -73,8 +73,8 @@ void convert_x(const MatmulParams& p, const SkinnySimd* simd, SkinnyMode mode, i
         }
         row = gathered.data();
       }
-      simd->convert_x(x + (batch * p.m + i) * padded * x_bytes, row, storage_of(p.a_dtype), mode,
-                      p.compute == DType::kBFloat16, p.k, padded);
+      simd->convert_x(x + batch * p.m * padded * x_bytes, row, storage_of(p.a_dtype), mode,
+                      p.compute == DType::kBFloat16, i, p.m, p.k, padded);
     }
   }
 }

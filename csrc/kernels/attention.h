@@ -67,4 +67,21 @@ struct AttentionDecodeParams {
   float scale = 1.0f;
 };
 
+// Puts the keys and values of new tokens into a cache: token i of `tokens` goes to slot first_slot
+// + i * slot_step of row i * row_step. Own caches: one token a row (row_step 1, slot_step 0).
+// Shared prefix: consecutive slots (0, 1).
+struct CacheWriteParams {
+  void *k_cache = nullptr, *v_cache = nullptr;  // (rows, H, capacity, D), cache_dtype
+  const float *k = nullptr, *v = nullptr;       // (tokens, H, D), tokens token_stride apart
+  int64_t token_stride = 0;
+  int64_t tokens = 0, heads = 0, head_size = 0, capacity = 0;
+  int64_t first_slot = 0, slot_step = 0, row_step = 0;
+  DType cache_dtype = DType::kFloat32;
+};
+
+// Throw kInvalidArgument, kShapeMismatch or kUnsupported naming what is wrong.
+void validate(const AttentionForwardParams& params);
+void validate(const AttentionBackwardParams& params);
+void validate(const AttentionDecodeParams& params);
+
 }  // namespace vilg

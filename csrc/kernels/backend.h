@@ -5,8 +5,8 @@
 
 namespace vilg {
 
-// A place to compute: an op table, the memory that its ops work on, and the ways in and out of it. Models, tape, trainer and
-// sampler know nothing else about where they run.
+// A place to compute: an op table, the memory that its ops work on, and the ways in and out of it.
+// Models, tape, trainer and sampler know nothing else about where they run.
 class Backend {
  public:
   virtual ~Backend() = default;

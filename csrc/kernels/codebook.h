@@ -32,14 +32,16 @@ struct ArgmaxParams {
 };
 void validate(const ArgmaxParams& params);
 
-// out[i] = table[indices[i]]
+// out[i] = table[indices[i]] + offset
 struct GatherParams {
   float* out = nullptr;         // (rows, dim)
   const void* table = nullptr;  // (size, dim), table_dtype
   const int32_t* indices = nullptr;
+  const float* offset = nullptr;  // (dim), may be null
   DType table_dtype = DType::kFloat32;
   int64_t rows = 0, size = 0, dim = 0;
 };
+void validate(const GatherParams& params);
 
 // dtable[indices[i]] += dout[i], each entry's sum in the order of i.
 struct ScatterAddParams {
@@ -48,5 +50,6 @@ struct ScatterAddParams {
   const int32_t* indices = nullptr;
   int64_t rows = 0, size = 0, dim = 0;
 };
+void validate(const ScatterAddParams& params);
 
 }  // namespace vilg

@@ -7,6 +7,8 @@
 
 namespace vilg {
 
+// Ids outside their vocabulary are refused with their position before anything is written.
+//
 // The stream's first hidden states (docs/model.md, "Embeddings"):
 //   text j: text_embedding[t] + text_position[j] + modality[0]
 //   IMG:    image_start + modality[1]
@@ -28,6 +30,8 @@ struct StreamEmbeddingForwardParams {
   Direction direction = Direction::kTextToImage;
   StreamSizes sizes{};
 };
+// Sizes and pointers; the ids are on the device of the op, which checks them itself.
+void validate(const StreamEmbeddingForwardParams& params);
 
 // All gradients +=, each entry's sum in a fixed order.
 struct StreamEmbeddingBackwardParams {
@@ -42,5 +46,6 @@ struct StreamEmbeddingBackwardParams {
   Direction direction = Direction::kTextToImage;
   StreamSizes sizes{};
 };
+void validate(const StreamEmbeddingBackwardParams& params);
 
 }  // namespace vilg

@@ -18,6 +18,7 @@ struct CrossEntropyParams {
   float label_smoothing = 0.0f;
   float z_loss = 0.0f;
 };
+void validate(const CrossEntropyParams& params);
 
 // sum (x - y)^2 as a double, in fixed blocks; dx = (or +=) scale * 2 (x - y). dx or sum may be
 // null.
@@ -30,5 +31,6 @@ struct SquaredErrorParams {
   float scale = 1.0f;
   bool accumulate = false;
 };
+void validate(const SquaredErrorParams& params);
 
 }  // namespace vilg

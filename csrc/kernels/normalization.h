@@ -18,6 +18,7 @@ struct LayerNormForwardParams {
   int64_t rows = 0, channels = 0;
   float epsilon = 1e-5f;
 };
+void validate(const LayerNormForwardParams& params);
 
 // Data gradient = (or += with `accumulate`), parameter gradients always +=.
 struct LayerNormBackwardParams {
@@ -30,6 +31,7 @@ struct LayerNormBackwardParams {
   int64_t rows = 0, channels = 0;
   bool accumulate = false;
 };
+void validate(const LayerNormBackwardParams& params);
 
 // GroupNorm over NHWC, then swish where asked: y = s(norm(x)), s(t) = t * sigmoid(t).
 struct GroupNormForwardParams {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/absolute_error.h"
 #include "kernels/attention.h"
 #include "kernels/codebook.h"
 #include "kernels/context.h"
@@ -22,6 +23,7 @@
   VILG_OP(attention_forward, AttentionForwardParams)                \
   VILG_OP(attention_backward, AttentionBackwardParams)              \
   VILG_OP(attention_decode, AttentionDecodeParams)                  \
+  VILG_OP(cache_write, CacheWriteParams)                            \
   VILG_OP(layer_norm_forward, LayerNormForwardParams)               \
   VILG_OP(layer_norm_backward, LayerNormBackwardParams)             \
   VILG_OP(group_norm_forward, GroupNormForwardParams)               \
@@ -41,6 +43,7 @@
   VILG_OP(stream_embedding_backward, StreamEmbeddingBackwardParams) \
   VILG_OP(cross_entropy, CrossEntropyParams)                        \
   VILG_OP(squared_error, SquaredErrorParams)                        \
+  VILG_OP(absolute_error, AbsoluteErrorParams)                      \
   VILG_OP(adamw, AdamWParams)                                       \
   VILG_OP(squared_norm, SquaredNormParams)                          \
   VILG_OP(add, AddParams)                                           \

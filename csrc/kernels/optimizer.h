@@ -20,6 +20,7 @@ struct AdamWParams {
   float grad_scale = 1.0f;
   int64_t step = 1;  // t, from 1
 };
+void validate(const AdamWParams& params);
 
 // Sum of squares as a double, in fixed blocks.
 struct SquaredNormParams {
@@ -27,5 +28,6 @@ struct SquaredNormParams {
   const float* x = nullptr;
   int64_t num_elements = 0;
 };
+void validate(const SquaredNormParams& params);
 
 }  // namespace vilg

@@ -165,15 +165,6 @@ void backward_apply_entry(const VilgGroupNormBackward* g) {
   return select(d != d, d, e);
 }
 
-// lane i: -1 where i < n
-inline vi first_lanes(int64_t n) {
-  int32_t lanes[kWidth];
-  for (int i = 0; i < kWidth; ++i) lanes[i] = i < n ? -1 : 0;
-  vi mask;
-  __builtin_memcpy(&mask, lanes, sizeof mask);
-  return mask;
-}
-
 void softmax_entry(float* out, const float* x, int64_t n, float scale) {
   const int64_t full = n / kWidth * kWidth, rest = n - full;
   vf largest = splat(x[0]) * scale;

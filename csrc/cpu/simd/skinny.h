@@ -18,14 +18,15 @@ struct SkinnySimd {
   bool has_pairs;
   int32_t x_multiple;  // rows of x are padded with zeros to a multiple of this many elements
 
-  // One row of x as `mode` wants it: `k` elements and zeros up to `padded`. round: to bfloat16.
+  // Puts row i of m of x, k elements, where `dots` wants it in m * padded elements (bfloat16 for
+  // kSkinnyPairs, else float). round: to bfloat16.
   void (*convert_x)(void* to, const void* x, VilgStorage storage, SkinnyMode mode, bool round,
-                    int64_t k, int64_t padded);
+                    int64_t i, int64_t m, int64_t k, int64_t padded);
 
   // out[i * ldout + j] = sum over k of x(i, k) w(j, k), i < m, j < n. Every sum has one vector
   // accumulator that runs over k in order and is folded in halves at the end, whatever m, n, i and
   // j are.
-  void (*dots)(float* out, int64_t ldout, const void* x, int64_t ldx, int64_t m, const void* w,
+  void (*dots)(float* out, int64_t ldout, const void* x, int64_t padded, int64_t m, const void* w,
                int64_t ldw, int64_t n, int64_t k, SkinnyMode mode);
 };
 VILG_DECLARE_SIMD(SkinnySimd, skinny)

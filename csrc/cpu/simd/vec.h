@@ -36,11 +36,10 @@ typedef uint16_t vh_unaligned __attribute__((vector_size(kWidth * 2), aligned(2)
 [[maybe_unused]] inline vi splat_i(int32_t x) { return x - vi{}; }
 [[maybe_unused]] inline vf bits_to_float(vi x) { return (vf)x; }
 [[maybe_unused]] inline vi float_to_bits(vf x) { return (vi)x; }
-[[maybe_unused]] inline vf select(vi mask, vf a, vf b) {
-  return (vf)((mask & (vi)a) | (~mask & (vi)b));
-}
-[[maybe_unused]] inline vf max(vf a, vf b) { return select(a > b, a, b); }
-[[maybe_unused]] inline vf min(vf a, vf b) { return select(a < b, a, b); }
+[[maybe_unused]] inline vf select(vi mask, vf a, vf b) { return mask ? a : b; }
+// one instruction on x86; where either is NaN the result is b
+[[maybe_unused]] inline vf max(vf a, vf b) { return a > b ? a : b; }
+[[maybe_unused]] inline vf min(vf a, vf b) { return a < b ? a : b; }
 // contracted to one fused multiply-add where the instruction set has it
 [[maybe_unused]] inline vf fma(vf a, vf b, vf c) { return a * b + c; }
 
@@ -72,30 +71,60 @@ template <typename T>
   for (int i = 0; i < n; ++i) p[i] = buffer[i];
 }
 
+// all ones in the first n lanes
+[[maybe_unused]] inline vi first_lanes(int64_t n) {
+  vi lane;
+  for (int i = 0; i < kWidth; ++i) lane[i] = i;
+  return lane < splat_i(n < kWidth ? (int32_t)n : kWidth);
+}
+
+[[maybe_unused]] inline vf sqrt(vf x) {
+#if defined(__AVX512F__)
+  // masked, because GCC 12 warns of the unmasked form's own undefined operand
+  return (vf)_mm512_maskz_sqrt_ps((__mmask16)0xffff, (__m512)x);
+#elif defined(__AVX__)
+  return (vf)_mm256_sqrt_ps((__m256)x);
+#elif defined(__x86_64__)
+  return (vf)_mm_sqrt_ps((__m128)x);
+#else
+  return (vf)vsqrtq_f32((float32x4_t)x);
+#endif
+}
+
+// Lanes moved down by `half`; what comes in at the top does not matter to the reductions below.
+template <int half>
+[[maybe_unused]] inline vf lanes_down(vf x) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(x, x, half, half + 1, half + 2, half + 3, half + 4, half + 5,
+                                 half + 6, half + 7, half + 8, half + 9, half + 10, half + 11,
+                                 half + 12, half + 13, half + 14, half + 15);
+#elif defined(__AVX__)
+  return __builtin_shufflevector(x, x, half, half + 1, half + 2, half + 3, half + 4, half + 5,
+                                 half + 6, half + 7);
+#else
+  return __builtin_shufflevector(x, x, half, half + 1, half + 2, half + 3);
+#endif
+}
+
 // horizontal, in a fixed order: lane i with lane i + width/2, and so on
 [[maybe_unused]] inline float hsum(vf x) {
-  float lanes[kWidth];
-  store(lanes, x);
-  for (int half = kWidth / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
+  if constexpr (kWidth > 8) x += lanes_down<kWidth / 2>(x);
+  if constexpr (kWidth > 4) x += lanes_down<4>(x);
+  x += lanes_down<2>(x);
+  return x[0] + x[1];
 }
 [[maybe_unused]] inline float hmax(vf x) {
-  float lanes[kWidth];
-  store(lanes, x);
-  for (int half = kWidth / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i)
-      lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-  }
-  return lanes[0];
+  if constexpr (kWidth > 8) x = max(x, lanes_down<kWidth / 2>(x));
+  if constexpr (kWidth > 4) x = max(x, lanes_down<4>(x));
+  x = max(x, lanes_down<2>(x));
+  return x[0] > x[1] ? x[0] : x[1];
 }
 
 // e^x to 2 ulp for x in [-87.3, 88.7]; clamped outside, so e^-inf is 1.2e-38 and not 0: mask by
-// select where 0 matters. Range reduction to |r| <= ln2 / 2 in two parts (Cody-Waite), then a
-// degree 6 Taylor-like polynomial (Cephes expf).
+// select where 0 matters; NaN stays NaN. Range reduction to |r| <= ln2 / 2 in two parts
+// (Cody-Waite), then a degree 6 Taylor-like polynomial (Cephes expf).
 [[maybe_unused]] inline vf exp(vf x) {
-  x = min(max(x, splat(-87.3f)), splat(88.7f));
+  x = min(splat(88.7f), max(splat(-87.3f), x));
   const vf shifted =
       x * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: rounds to nearest in the low bits
   const vf n = shifted - 12582912.0f;

@@ -1,0 +1,188 @@
+// Who attends to whom: the only place that knows it (docs/model.md, "Who attends to whom"). Plain
+// C++, so that host and device code share it; positions count tokens of the stream from 0.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/dims.h"
+
+#ifndef VILG_HOST_DEVICE
+#ifdef __CUDACC__
+#define VILG_HOST_DEVICE __host__ __device__
+#else
+#define VILG_HOST_DEVICE
+#endif
+#endif
+
+namespace vilg {
+
+enum class Segment : int32_t { kText, kStart, kImage };
+
+// What lies at a position of the stream: text token `index`, IMG (index 0), or image token `index`
+// in raster order.
+struct StreamToken {
+  Segment segment;
+  int64_t index;
+};
+
+VILG_HOST_DEVICE constexpr StreamToken stream_token(Direction direction, int64_t position,
+                                                    const StreamSizes& sizes) {
+  if (direction == Direction::kTextToImage) {
+    if (position < sizes.text_length) return {Segment::kText, position};
+    if (position == sizes.text_length) return {Segment::kStart, 0};
+    return {Segment::kImage, position - sizes.text_length - 1};
+  }
+  if (position == 0) return {Segment::kStart, 0};
+  if (position <= sizes.image_length()) return {Segment::kImage, position - 1};
+  return {Segment::kText, position - 1 - sizes.image_length()};
+}
+
+VILG_HOST_DEVICE constexpr int64_t stream_position(Direction direction, StreamToken token,
+                                                   const StreamSizes& sizes) {
+  if (token.segment == Segment::kText) return sizes.text_start(direction) + token.index;
+  const int64_t start = sizes.image_start(direction);
+  return token.segment == Segment::kStart ? start : start + 1 + token.index;
+}
+
+// Image token p as query, image token q as key.
+VILG_HOST_DEVICE constexpr bool image_attends(Pattern pattern, Direction direction, int64_t p,
+                                              int64_t q, const StreamSizes& sizes) {
+  const bool causal = direction == Direction::kTextToImage;
+  if (causal && q > p) return false;
+  const int64_t grid = sizes.grid;
+  const int64_t down = q / grid - p / grid, right = q % grid - p % grid, half = sizes.kernel / 2;
+  switch (pattern) {
+    case Pattern::kRow:  // causal: a window of grid + 1 tokens reaches the token right above
+      return causal ? p - q <= grid : down == 0;
+    case Pattern::kColumn:
+      return right == 0;
+    case Pattern::kConv:
+      return -half <= down && down <= half && -half <= right && right <= half;
+    case Pattern::kFull:
+      return true;
+  }
+  return false;
+}
+
+// Whether the token at position `query` sees the one at `key`, were all text tokens valid.
+VILG_HOST_DEVICE constexpr bool attends(Pattern pattern, Direction direction, int64_t query,
+                                        int64_t key, const StreamSizes& sizes) {
+  const StreamToken from = stream_token(direction, query, sizes);
+  const StreamToken to = stream_token(direction, key, sizes);
+  if (direction == Direction::kTextToImage) {
+    if (to.segment == Segment::kText) return true;
+    if (from.segment == Segment::kText) return false;
+    if (to.segment == Segment::kStart) return true;
+  } else {
+    if (to.segment == Segment::kText)
+      return from.segment == Segment::kText && to.index <= from.index;
+    if (to.segment == Segment::kStart || from.segment != Segment::kImage) return true;
+  }
+  return from.segment == Segment::kImage &&
+         image_attends(pattern, direction, from.index, to.index, sizes);
+}
+
+// The same with PAD tokens: nobody sees them, and a PAD query, whose output nobody reads, sees only
+// itself so that its softmax is defined. text_valid: (T), 1 where not PAD; null: all valid.
+VILG_HOST_DEVICE constexpr bool attends(Pattern pattern, Direction direction, int64_t query,
+                                        int64_t key, const StreamSizes& sizes,
+                                        const uint8_t* text_valid) {
+  if (text_valid) {
+    const StreamToken from = stream_token(direction, query, sizes);
+    if (from.segment == Segment::kText && !text_valid[from.index]) return query == key;
+    const StreamToken to = stream_token(direction, key, sizes);
+    if (to.segment == Segment::kText && !text_valid[to.index]) return false;
+  }
+  return attends(pattern, direction, query, key, sizes);
+}
+
+// --- the same rules as lists of keys, for caches and gathered tiles ------------------------------
+
+// How many text tokens, counted from the first, the query sees, were all valid.
+VILG_HOST_DEVICE constexpr int64_t visible_text(Direction direction, StreamToken query,
+                                                const StreamSizes& sizes) {
+  if (direction == Direction::kTextToImage) return sizes.text_length;
+  return query.segment == Segment::kText ? query.index + 1 : 0;
+}
+
+// Whether the query sees IMG.
+VILG_HOST_DEVICE constexpr bool sees_start(Direction direction, StreamToken query) {
+  return direction == Direction::kImageToText || query.segment != Segment::kText;
+}
+
+// Image tokens first, first + stride, ... (count of them), in raster order.
+struct ImageRun {
+  int64_t first, count, stride;
+};
+
+// Image keys of a query as num_image_runs() runs in ascending order, without overlap.
+VILG_HOST_DEVICE constexpr int64_t num_image_runs(Pattern pattern, Direction direction,
+                                                  StreamToken query, const StreamSizes& sizes) {
+  if (query.segment != Segment::kImage) return direction == Direction::kImageToText ? 1 : 0;
+  if (pattern != Pattern::kConv) return 1;
+  const int64_t row = query.index / sizes.grid, half = sizes.kernel / 2;
+  const int64_t first = row > half ? row - half : 0;
+  int64_t last = row;
+  if (direction == Direction::kImageToText) {
+    last = row + half < sizes.grid ? row + half : sizes.grid - 1;
+  }
+  return last - first + 1;
+}
+
+VILG_HOST_DEVICE constexpr ImageRun image_run(Pattern pattern, Direction direction,
+                                              StreamToken query, int64_t run,
+                                              const StreamSizes& sizes) {
+  const int64_t grid = sizes.grid;
+  if (query.segment != Segment::kImage) return {0, grid * grid, 1};  // image to text only
+  const bool causal = direction == Direction::kTextToImage;
+  const int64_t p = query.index, row = p / grid, column = p % grid;
+  switch (pattern) {
+    case Pattern::kRow: {
+      if (!causal) return {row * grid, grid, 1};
+      const int64_t first = p > grid ? p - grid : 0;
+      return {first, p - first + 1, 1};
+    }
+    case Pattern::kColumn:
+      return {column, causal ? row + 1 : grid, grid};
+    case Pattern::kConv: {
+      const int64_t half = sizes.kernel / 2;
+      const int64_t key_row = (row > half ? row - half : 0) + run;
+      const int64_t left = column > half ? column - half : 0;
+      int64_t right = column + half < grid ? column + half : grid - 1;
+      if (causal && key_row == row) right = column;
+      return {key_row * grid + left, right - left + 1, 1};
+    }
+    case Pattern::kFull:
+      return {0, causal ? p + 1 : grid * grid, 1};
+  }
+  return {0, 0, 1};
+}
+
+// The earliest image token that a query at image token p or any later one still sees: what a
+// text-to-image cache must keep from. (Column layers keep everything until the last row.)
+VILG_HOST_DEVICE constexpr int64_t earliest_needed_image(Pattern pattern, int64_t p,
+                                                         const StreamSizes& sizes) {
+  const int64_t grid = sizes.grid;
+  switch (pattern) {
+    case Pattern::kRow:
+      return p > grid ? p - grid : 0;
+    case Pattern::kConv: {
+      const int64_t half = sizes.kernel / 2, row = p / grid, column = p % grid;
+      // this row's window begins `half` to the left; the next row's begins at column 0, one row
+      // later, and so may reach further back
+      const int64_t own_row = row > half ? row - half : 0;
+      const int64_t own = own_row * grid + (column > half ? column - half : 0);
+      if (row + 1 >= grid) return own;
+      const int64_t next_row = row + 1 > half ? row + 1 - half : 0;
+      return own < next_row * grid ? own : next_row * grid;
+    }
+    case Pattern::kColumn:
+      // a later query of a column sees its first row; columns left of p are over in the last row
+      return p / grid + 1 < grid ? 0 : p % grid;
+    case Pattern::kFull:
+      return 0;
+  }
+  return 0;
+}
+
+}  // namespace vilg

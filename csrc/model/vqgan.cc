@@ -1,0 +1,448 @@
+#include "model/vqgan.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace vilg {
+namespace {
+
+constexpr int64_t kGroups = 32;         // of every GroupNorm, epsilon 1e-6 (GroupNorm's defaults)
+constexpr int64_t kPassPixels = 65536;  // pictures that go through together without a tape: one of
+                                        // 256 x 256, or several small ones
+
+long long ll(int64_t value) { return static_cast<long long>(value); }
+
+}  // namespace
+
+bool VqganConfig::attends(int64_t level) const {
+  return std::find(attention_resolutions.begin(), attention_resolutions.end(),
+                   resolution >> level) != attention_resolutions.end();
+}
+
+void VqganConfig::validate() const {
+  const auto range = [](const char* name, int64_t value, int64_t min, int64_t max) {
+    VILG_CHECK(value >= min && value <= max, kInvalidArgument,
+               "Expected %s from %lld to %lld, received %lld", name, ll(min), ll(max), ll(value));
+  };
+  range("channels", channels, kGroups, 1 << 14);
+  range("the number of multipliers", levels(), 1, 8);
+  for (int64_t multiplier : multipliers) range("multipliers", multiplier, 1, 64);
+  range("residualBlocks", residual_blocks, 1, 64);
+  range("latentChannels", latent_channels, 1, 1 << 14);
+  range("codebookSize", codebook_size, 1, 1 << 24);
+  range("codebookDim", codebook_dim, 1, 1 << 14);
+  range("imageChannels", image_channels, 1, 16);
+  range("resolution", resolution, reduction(), 1 << 14);
+  VILG_CHECK(channels % kGroups == 0, kInvalidArgument,
+             "Expected channels to be a multiple of %lld (the groups of its norms), received %lld",
+             ll(kGroups), ll(channels));
+  VILG_CHECK(resolution % reduction() == 0, kInvalidArgument,
+             "Expected resolution to be a multiple of %lld (2 per level after the first), received "
+             "%lld",
+             ll(reduction()), ll(resolution));
+  for (int64_t side : attention_resolutions) {
+    bool found = false;
+    for (int64_t level = 0; level < levels(); ++level) found |= resolution >> level == side;
+    VILG_CHECK(found, kInvalidArgument,
+               "Expected attentionResolutions among the resolutions of the levels (%lld halved up "
+               "to %lld times), received %lld",
+               ll(resolution), ll(levels() - 1), ll(side));
+  }
+  // the projection reads quant_conv's output but has latentChannels inputs
+  VILG_CHECK(quantizer != Quantizer::kGumbel || latent_channels == codebook_dim, kInvalidArgument,
+             "Expected latentChannels equal to codebookDim with the gumbel quantizer, received "
+             "%lld and %lld",
+             ll(latent_channels), ll(codebook_dim));
+}
+
+// --- weights ---------------------------------------------------------------------------------
+
+namespace {
+
+// Fresh values are PyTorch's: convolutions uniform within 1 / sqrt(fan in), codebooks as
+// taming-transformers sets them.
+class SpecWriter {
+ public:
+  std::vector<ParameterSpec> specs;
+
+  void convolution(const std::string& name, int64_t outs, int64_t ins, int64_t side) {
+    const Init init{Init::Kind::kUniform, 1.0f / std::sqrt(static_cast<float>(ins * side * side))};
+    specs.push_back(
+        {name + ".weight", {outs, ins, side, side}, init, /*convolution=*/true, /*decay=*/true});
+    specs.push_back({name + ".bias", {outs}, init});
+  }
+  void norm(const std::string& name, int64_t channels) {
+    specs.push_back({name + ".weight", {channels}, {Init::Kind::kOne}});
+    specs.push_back({name + ".bias", {channels}, {Init::Kind::kZero}});
+  }
+  void residual_block(const std::string& name, int64_t ins, int64_t outs) {
+    norm(name + ".norm1", ins);
+    convolution(name + ".conv1", outs, ins, 3);
+    norm(name + ".norm2", outs);
+    convolution(name + ".conv2", outs, outs, 3);
+    if (ins != outs) convolution(name + ".nin_shortcut", outs, ins, 1);
+  }
+  void attention_block(const std::string& name, int64_t channels) {
+    norm(name + ".norm", channels);
+    for (const char* part : {".q", ".k", ".v", ".proj_out"}) {
+      convolution(name + part, channels, channels, 1);
+    }
+  }
+  void middle(const std::string& name, int64_t channels) {
+    residual_block(name + ".block_1", channels, channels);
+    attention_block(name + ".attn_1", channels);
+    residual_block(name + ".block_2", channels, channels);
+  }
+  // Blocks of one level; returns the channels after them.
+  int64_t level(const std::string& name, int64_t ins, int64_t outs, int64_t blocks, bool attends) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      residual_block(name + ".block." + std::to_string(b), b == 0 ? ins : outs, outs);
+    }
+    for (int64_t b = 0; attends && b < blocks; ++b) {
+      attention_block(name + ".attn." + std::to_string(b), outs);
+    }
+    return outs;
+  }
+};
+
+}  // namespace
+
+std::vector<ParameterSpec> vqgan_parameters(const VqganConfig& c) {
+  SpecWriter writer;
+  const int64_t last = c.levels() - 1, widest = c.level_channels(last);
+  const auto name = [](const char* half, int64_t level) {
+    return std::string(half) + "." + std::to_string(level);
+  };
+
+  writer.convolution("encoder.conv_in", c.channels, c.image_channels, 3);
+  int64_t channels = c.channels;
+  for (int64_t level = 0; level <= last; ++level) {
+    const std::string at = name("encoder.down", level);
+    channels =
+        writer.level(at, channels, c.level_channels(level), c.residual_blocks, c.attends(level));
+    if (level != last) writer.convolution(at + ".downsample.conv", channels, channels, 3);
+  }
+  writer.middle("encoder.mid", widest);
+  writer.norm("encoder.norm_out", widest);
+  writer.convolution("encoder.conv_out", c.latent_channels, widest, 3);
+
+  writer.convolution("decoder.conv_in", widest, c.latent_channels, 3);
+  writer.middle("decoder.mid", widest);
+  channels = widest;
+  for (int64_t level = last; level >= 0; --level) {
+    const std::string at = name("decoder.up", level);
+    channels = writer.level(at, channels, c.level_channels(level), c.residual_blocks + 1,
+                            c.attends(level));
+    if (level != 0) writer.convolution(at + ".upsample.conv", channels, channels, 3);
+  }
+  writer.norm("decoder.norm_out", channels);
+  writer.convolution("decoder.conv_out", c.image_channels, channels, 3);
+
+  const bool gumbel = c.quantizer == Quantizer::kGumbel;
+  if (gumbel) writer.convolution("quantize.proj", c.codebook_size, c.latent_channels, 1);
+  const Init codes = gumbel
+                         ? Init{Init::Kind::kNormal, 1.0f}
+                         : Init{Init::Kind::kUniform, 1.0f / static_cast<float>(c.codebook_size)};
+  writer.specs.push_back({gumbel ? "quantize.embed.weight" : "quantize.embedding.weight",
+                          {c.codebook_size, c.codebook_dim},
+                          codes,
+                          /*convolution=*/false,
+                          /*decay=*/false,
+                          /*precise=*/true});
+  writer.convolution("quant_conv", c.codebook_dim, c.latent_channels, 1);
+  writer.convolution("post_quant_conv", c.latent_channels, c.codebook_dim, 1);
+  return std::move(writer.specs);
+}
+
+namespace {
+const VqganConfig& validated(const VqganConfig& config) {
+  config.validate();
+  return config;
+}
+}  // namespace
+
+Vqgan::Vqgan(Backend& backend, const VqganConfig& config, DType precision)
+    : config_(validated(config)),
+      precision_(precision),
+      parameters_(backend, vqgan_parameters(config), precision),
+      encoder_(half("encoder", ".down.", ".downsample.conv")),
+      decoder_(half("decoder", ".up.", ".upsample.conv")),
+      quant_conv_(convolution("quant_conv")),
+      post_quant_conv_(convolution("post_quant_conv")) {
+  const bool gumbel = config_.quantizer == Quantizer::kGumbel;
+  if (gumbel) gumbel_ = convolution("quantize.proj");
+  codebook_ = &parameters_[gumbel ? "quantize.embed.weight" : "quantize.embedding.weight"];
+}
+
+Vqgan::Convolution Vqgan::convolution(const std::string& name) {
+  return {&parameters_[name + ".weight"], &parameters_[name + ".bias"]};
+}
+
+GroupNorm Vqgan::norm(const std::string& name) {
+  return {.gamma = &parameters_[name + ".weight"],
+          .beta = &parameters_[name + ".bias"],
+          .groups = kGroups};
+}
+
+Vqgan::ResidualBlock Vqgan::residual_block(const std::string& name, bool shortcut) {
+  ResidualBlock block{.norm1 = norm(name + ".norm1"),
+                      .norm2 = norm(name + ".norm2"),
+                      .conv1 = convolution(name + ".conv1"),
+                      .conv2 = convolution(name + ".conv2"),
+                      .shortcut = {}};
+  if (shortcut) block.shortcut = convolution(name + ".nin_shortcut");
+  return block;
+}
+
+Vqgan::AttentionBlock Vqgan::attention_block(const std::string& name) {
+  return {.norm = norm(name + ".norm"),
+          .q = convolution(name + ".q"),
+          .k = convolution(name + ".k"),
+          .v = convolution(name + ".v"),
+          .out = convolution(name + ".proj_out")};
+}
+
+Vqgan::Half Vqgan::half(const std::string& name, const char* levels, const char* resample) {
+  const bool encodes = name == "encoder";
+  const int64_t last = config_.levels() - 1;
+  const int64_t blocks = config_.residual_blocks + (encodes ? 0 : 1);
+  Half half;
+  half.conv_in = convolution(name + ".conv_in");
+  for (int64_t level = 0; level <= last; ++level) {
+    const std::string at = name + levels + std::to_string(level);
+    // the level that pictures come from: the one before in the encoder, the one after in the
+    // decoder
+    const int64_t before = encodes ? level - 1 : level + 1;
+    const int64_t outs = config_.level_channels(level);
+    const int64_t ins = before < 0      ? config_.channels
+                        : before > last ? config_.level_channels(last)
+                                        : config_.level_channels(before);
+    Level& added = half.levels.emplace_back();
+    for (int64_t b = 0; b < blocks; ++b) {
+      added.blocks.push_back(
+          residual_block(at + ".block." + std::to_string(b), b == 0 && ins != outs));
+      if (config_.attends(level)) {
+        added.attentions.push_back(attention_block(at + ".attn." + std::to_string(b)));
+      }
+    }
+    if (level != (encodes ? last : 0)) added.resample = convolution(at + resample);
+  }
+  half.middle = {.block1 = residual_block(name + ".mid.block_1", false),
+                 .block2 = residual_block(name + ".mid.block_2", false),
+                 .attention = attention_block(name + ".mid.attn_1")};
+  half.norm_out = norm(name + ".norm_out");
+  half.conv_out = convolution(name + ".conv_out");
+  return half;
+}
+
+// --- the network -----------------------------------------------------------------------------
+
+Value Vqgan::run(Tape& tape, Value x, const ResidualBlock& block) {
+  tape.context().check_stop();
+  Value h = conv2d(tape, x, *block.conv1.weight, *block.conv1.bias, {.norm = &block.norm1});
+  if (block.shortcut.weight) x = linear(tape, x, *block.shortcut.weight, *block.shortcut.bias);
+  return conv2d(tape, h, *block.conv2.weight, *block.conv2.bias,
+                {.norm = &block.norm2, .residual = x});
+}
+
+Value Vqgan::run(Tape& tape, Value x, const AttentionBlock& block) {
+  tape.context().check_stop();
+  Value attended;
+  {
+    Value h = group_norm(tape, x, block.norm, /*swish=*/false);
+    const Value q = linear(tape, h, *block.q.weight, *block.q.bias);
+    const Value k = linear(tape, h, *block.k.weight, *block.k.bias);
+    const Value v = linear(tape, h, *block.v.weight, *block.v.bias);
+    h = nullptr;
+    attended = pixel_attention(tape, q, k, v);
+  }
+  return linear(tape, attended, *block.out.weight, *block.out.bias, {.residual = x});
+}
+
+Value Vqgan::run(Tape& tape, Value x, const Level& level) {
+  for (size_t b = 0; b < level.blocks.size(); ++b) {
+    x = run(tape, std::move(x), level.blocks[b]);
+    if (!level.attentions.empty()) x = run(tape, std::move(x), level.attentions[b]);
+  }
+  return x;
+}
+
+Value Vqgan::run(Tape& tape, Value x, const Middle& middle) {
+  x = run(tape, std::move(x), middle.block1);
+  x = run(tape, std::move(x), middle.attention);
+  return run(tape, std::move(x), middle.block2);
+}
+
+Value Vqgan::encode(Tape& tape, const Value& images) {
+  const Half& e = encoder_;
+  Value x = conv2d(tape, images, *e.conv_in.weight, *e.conv_in.bias);
+  for (const Level& level : e.levels) {
+    x = run(tape, std::move(x), level);
+    if (level.resample.weight) {
+      // padded at the right and the bottom only, as taming-transformers does
+      x = conv2d(tape, x, *level.resample.weight, *level.resample.bias,
+                 {.stride = 2, .pad_top = 0, .pad_left = 0});
+    }
+  }
+  x = run(tape, std::move(x), e.middle);
+  x = conv2d(tape, x, *e.conv_out.weight, *e.conv_out.bias, {.norm = &e.norm_out});
+  return linear(tape, x, *quant_conv_.weight, *quant_conv_.bias);
+}
+
+Value Vqgan::decode(Tape& tape, const Value& latents) {
+  const Half& d = decoder_;
+  Value x = linear(tape, latents, *post_quant_conv_.weight, *post_quant_conv_.bias);
+  x = conv2d(tape, x, *d.conv_in.weight, *d.conv_in.bias);
+  x = run(tape, std::move(x), d.middle);
+  for (auto level = d.levels.rbegin(); level != d.levels.rend(); ++level) {
+    x = run(tape, std::move(x), *level);
+    if (level->resample.weight) {
+      x = conv2d(tape, x, *level->resample.weight, *level->resample.bias, {.upsample = 2});
+    }
+  }
+  return conv2d(tape, x, *d.conv_out.weight, *d.conv_out.bias, {.norm = &d.norm_out});
+}
+
+Value Vqgan::lookup(Tape& tape, const Tensor& indices, int64_t batch, int64_t rows,
+                    int64_t columns) {
+  return embedding(tape, indices, *codebook_, {batch, rows, columns, config_.codebook_dim});
+}
+
+Value Vqgan::gumbel_logits(Tape& tape, const Value& prequant) {
+  VILG_CHECK(config_.quantizer == Quantizer::kGumbel, kInternal, "gumbel_logits of nearest codes");
+  return linear(tape, prequant, *gumbel_.weight, *gumbel_.bias);
+}
+
+// --- whole batches ---------------------------------------------------------------------------
+
+void Vqgan::check_images(std::span<const float> images, int64_t batch, int64_t height,
+                         int64_t width) const {
+  VILG_CHECK(batch >= 1, kInvalidArgument, "Expected at least one image, received %lld", ll(batch));
+  const int64_t reduction = config_.reduction();
+  VILG_CHECK(height >= reduction && width >= reduction && height % reduction == 0 &&
+                 width % reduction == 0,
+             kShapeMismatch,
+             "Expected image sides that are multiples of %lld (pixels to a code), received %lld x "
+             "%lld",
+             ll(reduction), ll(height), ll(width));
+  const int64_t expected = batch * config_.image_channels * height * width;
+  VILG_CHECK(static_cast<int64_t>(images.size()) == expected, kShapeMismatch,
+             "Expected images of %lld x %lld x %lld x %lld = %lld values, received %zu", ll(batch),
+             ll(config_.image_channels), ll(height), ll(width), ll(expected), images.size());
+}
+
+Value Vqgan::upload(Tape& tape, std::span<const float> images, int64_t first, int64_t count,
+                    int64_t height, int64_t width) {
+  const int64_t size = config_.image_channels * height * width;
+  return to_channels_last(
+      tape, tape.value(backend().upload(images.data() + first * size, DType::kFloat32,
+                                        {count, config_.image_channels, height, width})));
+}
+
+Vqgan::Encoding Vqgan::encode(std::span<const float> images, int64_t batch, int64_t height,
+                              int64_t width, const StopFlag* stop) {
+  check_images(images, batch, height, width);
+  const int64_t codes = height * width / (config_.reduction() * config_.reduction());
+  Encoding encoding;
+  encoding.indices.resize(static_cast<size_t>(batch * codes));
+  encoding.prequant.resize(static_cast<size_t>(batch * codes * config_.codebook_dim));
+  const int64_t together = std::max<int64_t>(1, kPassPixels / (height * width));
+  for (int64_t first = 0; first < batch; first += together) {
+    const int64_t count = std::min(together, batch - first);
+    Tape tape(backend(), /*recording=*/false, precision_, stop);
+    const Value prequant = encode(tape, upload(tape, images, first, count, height, width));
+    Tensor indices;
+    if (config_.quantizer == Quantizer::kNearest) {
+      indices = quantize(tape, prequant, *codebook_, 0, 0).indices;
+    } else {
+      const Value logits = gumbel_logits(tape, prequant);
+      indices = backend().empty(DType::kInt32, {count * codes});
+      ArgmaxParams params;
+      params.indices = indices.as<int32_t>();
+      params.values = logits->data.f32();
+      params.rows = count * codes, params.n = config_.codebook_size;
+      tape.ops().argmax(params, tape.context());
+    }
+    backend().copy_out(encoding.indices.data() + first * codes, indices.data(),
+                       indices.size_bytes());
+    const Value channels_first = to_channels_first(tape, prequant);
+    backend().copy_out(encoding.prequant.data() + first * codes * config_.codebook_dim,
+                       channels_first->data.data(), channels_first->data.size_bytes());
+  }
+  return encoding;
+}
+
+std::vector<float> Vqgan::decode(std::span<const int32_t> indices, int64_t batch, int64_t rows,
+                                 int64_t columns, const StopFlag* stop) {
+  VILG_CHECK(batch >= 1 && rows >= 1 && columns >= 1, kInvalidArgument,
+             "Expected at least one image of at least one code, received %lld of %lld x %lld",
+             ll(batch), ll(rows), ll(columns));
+  const int64_t codes = rows * columns;
+  VILG_CHECK(static_cast<int64_t>(indices.size()) == batch * codes, kShapeMismatch,
+             "Expected %lld x %lld x %lld indices, received %zu", ll(batch), ll(rows), ll(columns),
+             indices.size());
+  for (size_t i = 0; i < indices.size(); ++i) {
+    VILG_CHECK(indices[i] >= 0 && indices[i] < config_.codebook_size, kInvalidArgument,
+               "Expected image ids from 0 to %lld, received %d at position %zu",
+               ll(config_.codebook_size - 1), indices[i], i);
+  }
+  const int64_t side = config_.reduction();
+  const int64_t pixels = codes * side * side, size = pixels * config_.image_channels;
+  std::vector<float> images(static_cast<size_t>(batch * size));
+  const int64_t together = std::max<int64_t>(1, kPassPixels / pixels);
+  for (int64_t first = 0; first < batch; first += together) {
+    const int64_t count = std::min(together, batch - first);
+    Tape tape(backend(), /*recording=*/false, precision_, stop);
+    const Tensor ids =
+        backend().upload(indices.data() + first * codes, DType::kInt32, {count * codes});
+    const Value pictures =
+        to_channels_first(tape, decode(tape, lookup(tape, ids, count, rows, columns)));
+    backend().copy_out(images.data() + first * size, pictures->data.data(),
+                       pictures->data.size_bytes());
+  }
+  return images;
+}
+
+VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t batch,
+                                        int64_t height, int64_t width,
+                                        const VqganLossWeights& weights, float scale, DType compute,
+                                        const StopFlag* stop) {
+  VILG_CHECK(config_.quantizer == Quantizer::kNearest, kUnsupported,
+             "Training is implemented for the nearest quantizer; this image tokenizer has the "
+             "gumbel quantizer, which can encode and decode");
+  VILG_CHECK(precision_ == DType::kFloat32, kUnsupported,
+             "Gradients need a model in float32 (load it with precision: 'float32'), received one "
+             "in %s",
+             dtype_name(precision_));
+  for (const float weight :
+       {weights.reconstruction, weights.absolute, weights.commitment, weights.codebook}) {
+    VILG_CHECK(weight >= 0 && std::isfinite(weight), kInvalidArgument,
+               "Expected loss weights of at least 0, received %g", static_cast<double>(weight));
+  }
+  check_images(images, batch, height, width);
+  Tape tape(backend(), /*recording=*/true, compute, stop);
+  const Value pictures = upload(tape, images, 0, batch, height, width);
+  const Value prequant = encode(tape, pictures);
+  Quantized quantized =
+      quantize(tape, prequant, *codebook_, scale * weights.commitment, scale * weights.codebook);
+  VqganLosses losses;
+  losses.quantization = quantized.squared_error;
+  losses.prequant = prequant->data.view(
+      {prequant->data.num_elements() / config_.codebook_dim, config_.codebook_dim});
+  losses.indices.resize(static_cast<size_t>(quantized.indices.num_elements()));
+  backend().copy_out(losses.indices.data(), quantized.indices.data(),
+                     quantized.indices.size_bytes());
+
+  const Value reconstruction = decode(tape, quantized.codes);
+  losses.reconstruction =
+      mean_squared_error(tape, reconstruction, pictures->data, scale * weights.reconstruction);
+  losses.absolute =
+      mean_absolute_error(tape, reconstruction, pictures->data, scale * weights.absolute);
+  losses.total = weights.reconstruction * losses.reconstruction +
+                 weights.absolute * losses.absolute +
+                 (weights.commitment + weights.codebook) * losses.quantization;
+  tape.backward();
+  return losses;
+}
+
+}  // namespace vilg

@@ -1,0 +1,153 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "autograd/image_ops.h"
+#include "model/parameters.h"
+
+namespace vilg {
+
+// nearest: the code with the smallest Euclidean distance. gumbel: the largest of a 1x1 projection's
+// logits, without noise.
+enum class Quantizer { kNearest, kGumbel };
+
+// config.json of a "vqgan"; field by field in docs/model.md.
+struct VqganConfig {
+  Quantizer quantizer = Quantizer::kNearest;
+  int64_t resolution = 256;  // side of the training pictures; says where attention blocks are
+  int64_t channels = 128;
+  std::vector<int64_t> multipliers{1, 1, 2, 4};  // of channels, from full size to latent size
+  int64_t residual_blocks = 2;                   // a level of the encoder; the decoder has one more
+  std::vector<int64_t> attention_resolutions{32};
+  int64_t latent_channels = 256;
+  int64_t codebook_size = 8192, codebook_dim = 256;
+  int64_t image_channels = 3;
+
+  int64_t levels() const { return static_cast<int64_t>(multipliers.size()); }
+  int64_t level_channels(int64_t level) const {
+    return channels * multipliers[static_cast<size_t>(level)];
+  }
+  bool attends(int64_t level) const;
+  // Pixels of a side to one code.
+  int64_t reduction() const { return int64_t{1} << (levels() - 1); }
+  void validate() const;
+};
+
+std::vector<ParameterSpec> vqgan_parameters(const VqganConfig& config);
+
+// One weight per loss term. The paper's equation is 1, 1, 1 (means instead of sums); what
+// taming-transformers calls its legacy form with beta 0.25, and its checkpoints were trained with,
+// is commitment 1, codebook 0.25.
+struct VqganLossWeights {
+  float reconstruction = 1;  // mean (x - x^)^2
+  float absolute = 0;        // mean |x - x^|
+  float commitment = 1;      // mean (E(x) - sg[e])^2: moves the encoder
+  float codebook = 1;        // mean (sg[E(x)] - e)^2: moves the codebook
+};
+
+struct VqganLosses {
+  double reconstruction = 0;  // unweighted, as below
+  double absolute = 0;
+  double quantization = 0;       // mean (E(x) - e)^2: the value of both codebook terms
+  double total = 0;              // with the weights
+  std::vector<int32_t> indices;  // (B, h*w): the codes in use
+  Tensor prequant;               // (B*h*w, D): the encoder's outputs, from which codes are revived
+};
+
+// The image tokenizer of ERNIE-ViLG: taming-transformers' encoder, quantizer and decoder.
+class Vqgan {
+ public:
+  Vqgan(Backend& backend, const VqganConfig& config, DType precision);
+
+  const VqganConfig& config() const { return config_; }
+  ParameterList& parameters() { return parameters_; }
+  Backend& backend() const { return parameters_.backend(); }
+  DType precision() const { return precision_; }
+  Parameter& codebook() { return *codebook_; }  // (codebookSize, codebookDim)
+
+  // --- the parts, on a tape; pictures (B, height, width, 3), latents (B, h, w, .) ---
+  // What the quantizer reads: encoder and quant_conv, (B, h, w, D).
+  Value encode(Tape& tape, const Value& images);
+  // (B, h, w, D), codes or what an end-to-end generator makes of them, to pictures.
+  Value decode(Tape& tape, const Value& latents);
+  // indices (B*h*w) to latents
+  Value lookup(Tape& tape, const Tensor& indices, int64_t batch, int64_t rows, int64_t columns);
+  // Gumbel: (B, h, w, codebookSize)
+  Value gumbel_logits(Tape& tape, const Value& prequant);
+
+  // --- whole batches in host memory ---
+  struct Encoding {
+    std::vector<int32_t> indices;  // (B, h*w)
+    std::vector<float> prequant;   // (B, D, h, w)
+  };
+  // images (B, 3, height, width) in [-1, 1]; sides are multiples of the reduction.
+  Encoding encode(std::span<const float> images, int64_t batch, int64_t height, int64_t width,
+                  const StopFlag* stop = nullptr);
+  // indices (B, rows * columns) -> (B, 3, rows * reduction, columns * reduction), not clamped
+  std::vector<float> decode(std::span<const int32_t> indices, int64_t batch, int64_t rows,
+                            int64_t columns, const StopFlag* stop = nullptr);
+
+  // Adds `scale` times the gradients of the weighted losses to the weights' gradients. `compute`
+  // may be bfloat16 while the weights are float32. Nearest quantizer only.
+  VqganLosses accumulate_gradients(std::span<const float> images, int64_t batch, int64_t height,
+                                   int64_t width, const VqganLossWeights& weights, float scale,
+                                   DType compute, const StopFlag* stop = nullptr);
+
+ private:
+  struct Convolution {
+    Parameter *weight = nullptr, *bias = nullptr;
+  };
+  struct ResidualBlock {
+    GroupNorm norm1, norm2;
+    Convolution conv1, conv2, shortcut;  // shortcut only where the channels change
+  };
+  struct AttentionBlock {
+    GroupNorm norm;
+    Convolution q, k, v, out;
+  };
+  // Residual blocks, each followed by attention where the level has it, then a change of size.
+  struct Level {
+    std::vector<ResidualBlock> blocks;
+    std::vector<AttentionBlock> attentions;
+    Convolution resample;
+  };
+  struct Middle {
+    ResidualBlock block1, block2;
+    AttentionBlock attention;
+  };
+  struct Half {
+    Convolution conv_in, conv_out;
+    std::vector<Level> levels;  // in the order of their index in the names
+    Middle middle;
+    GroupNorm norm_out;
+  };
+
+  Convolution convolution(const std::string& name);
+  GroupNorm norm(const std::string& name);
+  ResidualBlock residual_block(const std::string& name, bool shortcut);
+  AttentionBlock attention_block(const std::string& name);
+  Half half(const std::string& name, const char* levels, const char* resample);
+
+  // These take their input by value so that it is freed as early as its last reader allows.
+  Value run(Tape& tape, Value x, const ResidualBlock& block);
+  Value run(Tape& tape, Value x, const AttentionBlock& block);
+  Value run(Tape& tape, Value x, const Level& level);
+  Value run(Tape& tape, Value x, const Middle& middle);
+
+  void check_images(std::span<const float> images, int64_t batch, int64_t height,
+                    int64_t width) const;
+  // The next pictures that go through together, from `first` on.
+  Value upload(Tape& tape, std::span<const float> images, int64_t first, int64_t count,
+               int64_t height, int64_t width);
+
+  VqganConfig config_;
+  DType precision_;
+  ParameterList parameters_;
+  Half encoder_, decoder_;
+  Convolution quant_conv_, post_quant_conv_, gumbel_;
+  Parameter* codebook_;
+};
+
+}  // namespace vilg

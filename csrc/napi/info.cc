@@ -1,0 +1,57 @@
+// What the addon runs on, and the two process-wide settings.
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/memory.h"
+#include "core/thread_pool.h"
+#include "kernels/cpu_isa.h"
+#include "napi/arguments.h"
+#include "napi/definitions.h"
+#include "napi/errors.h"
+
+namespace vilg::binding {
+namespace {
+
+Napi::Value backend_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("device", "cpu");
+  result.Set("isa", active_isa());
+  result.Set("isas", to_array(env, supported_isas()));
+  result.Set("threads", ThreadPool::shared().num_threads());
+  result.Set("availableBytes", static_cast<double>(available_host_bytes()));
+  return result;
+}
+
+Napi::Value set_threads(const Napi::CallbackInfo& info) {
+  const Argument count(info, 0, "threads");
+  const int threads = static_cast<int>(count.integer(1, 1024));
+  // a new pool stays for good, since work in flight may hold the old one: none for no change
+  if (threads != ThreadPool::shared().num_threads()) ThreadPool::set_shared_num_threads(threads);
+  return info.Env().Undefined();
+}
+
+Napi::Value set_isa(const Napi::CallbackInfo& info) {
+  set_active_isa(Argument(info, 0, "isa").string());
+  return info.Env().Undefined();
+}
+
+Napi::Value error_codes(const Napi::CallbackInfo& info) {
+  std::vector<std::string> names;
+  for (int i = 0; i < kNumErrorCodes; ++i) {
+    names.emplace_back(error_code_name(static_cast<ErrorCode>(i)));
+  }
+  return to_array(info.Env(), names);
+}
+
+}  // namespace
+
+void define_info(Napi::Env, Napi::Object exports) {
+  export_function<&backend_info>(exports, "backendInfo");
+  export_function<&set_threads>(exports, "setThreads");
+  export_function<&set_isa>(exports, "setIsa");
+  export_function<&error_codes>(exports, "errorCodes");
+}
+
+}  // namespace vilg::binding

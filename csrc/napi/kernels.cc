@@ -1,0 +1,379 @@
+// The kernels by themselves, for microbenchmarks and tests. Each call copies its inputs into an
+// arena of its own, runs the op `repeats` times and hands out copies of the results with the
+// milliseconds of every run.
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/memory.h"
+#include "core/tensor.h"
+#include "kernels/attention_pattern.h"
+#include "kernels/op_table.h"
+#include "napi/arguments.h"
+#include "napi/async_task.h"
+#include "napi/definitions.h"
+#include "napi/errors.h"
+
+namespace vilg::binding {
+namespace {
+
+constexpr const char* kPatterns[] = {"row", "column", "conv", "full"};
+constexpr const char* kDirections[] = {"text-to-image", "image-to-text"};
+constexpr const char* kPrecisions[] = {"float32", "bfloat16"};
+constexpr int64_t kMaxDim = int64_t{1} << 31;
+
+// Of positive numbers; refuses a product that no array could have.
+int64_t product(std::initializer_list<int64_t> factors) {
+  int64_t result = 1;
+  for (const int64_t factor : factors) {
+    VILG_CHECK(!__builtin_mul_overflow(result, factor, &result) && result <= (int64_t{1} << 40),
+               kInvalidArgument, "Expected sizes whose product is at most 2^40");
+  }
+  return result;
+}
+
+// { backend: 'cpu' | 'ref', precision, threads: 0 for the shared pool, repeats }
+struct RunOptions {
+  explicit RunOptions(const Argument& options) {
+    static constexpr const char* kBackends[] = {"cpu", "ref"};
+    ops = options["backend"].one_of(kBackends) == 0 ? &cpu_ops() : &ref_ops();
+    dtype = options["precision"].one_of(kPrecisions) == 0 ? DType::kFloat32 : DType::kBFloat16;
+    threads = static_cast<int>(options["threads"].integer(0, 1024));
+    repeats = options["repeats"].integer(1, 1'000'000);
+  }
+  const OpTable* ops;
+  DType dtype;  // in which a kernel gets its matrices, and of its products
+  int threads;
+  int64_t repeats;
+};
+
+// Everything one call works on. Movable into the task.
+class Job {
+ public:
+  explicit Job(const RunOptions& options)
+      : options_(options), arena_(std::make_unique<HostArena>()) {}
+
+  // A copy of the typed array, still float32 (or int32, uint8).
+  template <typename T>
+  Tensor copy(std::span<const T> values, DType dtype) {
+    Tensor tensor = Tensor::empty(*arena_, dtype, {static_cast<int64_t>(values.size())});
+    if (!values.empty()) std::memcpy(tensor.data(), values.data(), values.size_bytes());
+    return tensor;
+  }
+  Tensor copy(std::span<const float> values) { return copy(values, DType::kFloat32); }
+  Tensor empty(DType dtype, int64_t count) { return Tensor::empty(*arena_, dtype, {count}); }
+
+  // On the task's thread:
+  void begin(TaskContext& task) {
+    if (options_.threads > 0) own_pool_.emplace(options_.threads);
+    context_ = {.pool = own_pool_ ? &*own_pool_ : &ThreadPool::shared(),
+                .allocator = arena_.get(),
+                .stop = &task.stop};
+  }
+  OpContext& context() { return context_; }
+  const OpTable& ops() const { return *options_.ops; }
+
+  // `tensor` in another type.
+  Tensor convert(const Tensor& tensor, DType dtype) {
+    if (!tensor || tensor.dtype() == dtype) return tensor;
+    Tensor result = Tensor::empty(*arena_, dtype, tensor.shape());
+    require(ops().convert, "convert");
+    ops().convert({.out = result.data(),
+                   .x = tensor.data(),
+                   .x_dtype = tensor.dtype(),
+                   .out_dtype = dtype,
+                   .num_elements = tensor.num_elements()},
+                  context_);
+    return result;
+  }
+
+  // Runs the op as often as asked, and times it.
+  template <typename Params>
+  void run(TaskContext& task, void (*op)(const Params&, OpContext&), const char* name,
+           const Params& params) {
+    require(op, name);
+    for (int64_t i = 0; i < options_.repeats; ++i) {
+      context_.check_stop();
+      const auto start = std::chrono::steady_clock::now();
+      op(params, context_);
+      milliseconds_.push_back(
+          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+              .count());
+      task.progress(static_cast<double>(i + 1), static_cast<double>(options_.repeats));
+    }
+  }
+  const std::vector<double>& milliseconds() const { return milliseconds_; }
+
+ private:
+  template <typename Op>
+  void require(Op op, const char* name) const {
+    VILG_CHECK(op, kUnsupported, "The %s backend has no op %s in this build", options_.ops->name,
+               name);
+  }
+
+  RunOptions options_;
+  std::unique_ptr<HostArena> arena_;  // outlives every tensor of the job: declared before them
+  std::optional<ThreadPool> own_pool_;
+  OpContext context_;
+  std::vector<double> milliseconds_;
+};
+
+// A job and the tensors it made, in the order in which they may die.
+struct Outcome {
+  std::shared_ptr<Job> job;
+  std::vector<std::pair<const char*, Tensor>> results;  // float32 or int32
+};
+
+Napi::Value outcome_to_js(Napi::Env env, const Outcome& outcome) {
+  Napi::Object result = Napi::Object::New(env);
+  for (const auto& [name, tensor] : outcome.results) {
+    const auto count = static_cast<size_t>(tensor.num_elements());
+    result.Set(name, tensor.dtype() == DType::kInt32
+                         ? to_typed_array(env, tensor.as<int32_t>(), count)
+                         : to_typed_array(env, tensor.f32(), count));
+  }
+  result.Set("milliseconds", to_typed_array(env, outcome.job->milliseconds()));
+  return result;
+}
+
+// --- attention
+// --------------------------------------------------------------------------------------
+
+StreamSizes stream_sizes(const Argument& options) {
+  return {.text_length = options["textLength"].integer(1, 1 << 20),
+          .grid = options["grid"].integer(1, 1 << 12),
+          .kernel = options["kernel"].integer(1, 1 << 13)};
+}
+
+struct AttentionSizes {
+  explicit AttentionSizes(const Argument& options)
+      : sizes(stream_sizes(options)),
+        pattern(static_cast<Pattern>(options["pattern"].one_of(kPatterns))),
+        direction(static_cast<Direction>(options["direction"].one_of(kDirections))),
+        batch(options["batch"].integer(1, kMaxDim)),
+        heads(options["heads"].integer(1, kMaxDim)),
+        head_size(options["headSize"].integer(1, kMaxDim)),
+        scale(static_cast<float>(options["scale"].number(-1e30, 1e30))) {}
+
+  int64_t rows() const { return product({batch, heads, sizes.stream_length()}); }
+  int64_t elements() const { return product({rows(), head_size}); }
+  // (B, H, N, D), contiguous
+  AttentionStrides strides() const {
+    const int64_t n = sizes.stream_length();
+    return {.batch = heads * n * head_size, .token = head_size, .head = n * head_size};
+  }
+  template <typename Params>
+  void fill(Params& params, DType dtype) const {
+    params.out_strides = params.qkv_strides = strides();
+    params.dtype = params.compute = dtype;
+    params.batch = batch;
+    params.heads = heads;
+    params.head_size = head_size;
+    params.scale = scale;
+    params.pattern = pattern;
+    params.direction = direction;
+    params.sizes = sizes;
+  }
+
+  StreamSizes sizes;
+  Pattern pattern;
+  Direction direction;
+  int64_t batch, heads, head_size;
+  float scale;
+};
+
+Tensor copy_text_valid(Job& job, const Argument& options, const AttentionSizes& sizes) {
+  const Argument valid = options["textValid"];
+  if (valid.missing()) return {};
+  return job.copy(valid.array<uint8_t>(product({sizes.batch, sizes.sizes.text_length})),
+                  DType::kUInt8);
+}
+
+// sparseAttention(q, k, v, options, control) -> { out, lse, milliseconds }
+Napi::Value sparse_attention(const Napi::CallbackInfo& info) {
+  const Argument options(info, 3, "options");
+  const RunOptions run(options);
+  const AttentionSizes sizes(options);
+  const int64_t count = sizes.elements();
+  auto job = std::make_shared<Job>(run);
+  Tensor q = job->copy(Argument(info, 0, "q").array<float>(count));
+  Tensor k = job->copy(Argument(info, 1, "k").array<float>(count));
+  Tensor v = job->copy(Argument(info, 2, "v").array<float>(count));
+  Tensor valid = copy_text_valid(*job, options, sizes);
+  return start_task(
+      info.Env(), Argument(info, 4, "control").task_options(),
+      [job, run, sizes, count, q, k, v, valid](TaskContext& task) {
+        job->begin(task);
+        const Tensor dq = job->convert(q, run.dtype), dk = job->convert(k, run.dtype),
+                     dv = job->convert(v, run.dtype);
+        const Tensor out = job->empty(run.dtype, count);
+        const Tensor lse = job->empty(DType::kFloat32, sizes.rows());
+        AttentionForwardParams params;
+        sizes.fill(params, run.dtype);
+        params.out = out.data();
+        params.lse = lse.f32();
+        params.q = dq.data();
+        params.k = dk.data();
+        params.v = dv.data();
+        params.text_valid = valid ? valid.as<uint8_t>() : nullptr;
+        job->run(task, job->ops().attention_forward, "attention_forward", params);
+        return Outcome{job, {{"out", job->convert(out, DType::kFloat32)}, {"lse", lse}}};
+      },
+      outcome_to_js);
+}
+
+// sparseAttentionBackward(q, k, v, out, lse, dout, options, control) -> { dq, dk, dv, milliseconds
+// }
+Napi::Value sparse_attention_backward(const Napi::CallbackInfo& info) {
+  const Argument options(info, 6, "options");
+  const RunOptions run(options);
+  const AttentionSizes sizes(options);
+  const int64_t count = sizes.elements();
+  auto job = std::make_shared<Job>(run);
+  std::vector<Tensor> inputs;
+  for (const auto& [index, name] :
+       {std::pair<size_t, const char*>{0, "q"}, {1, "k"}, {2, "v"}, {3, "out"}, {5, "dout"}}) {
+    inputs.push_back(job->copy(Argument(info, index, name).array<float>(count)));
+  }
+  Tensor lse = job->copy(Argument(info, 4, "lse").array<float>(sizes.rows()));
+  Tensor valid = copy_text_valid(*job, options, sizes);
+  return start_task(
+      info.Env(), Argument(info, 7, "control").task_options(),
+      [job, run, sizes, count, inputs = std::move(inputs), lse, valid](TaskContext& task) {
+        job->begin(task);
+        std::vector<Tensor> x;
+        for (const Tensor& input : inputs) x.push_back(job->convert(input, run.dtype));
+        const Tensor dq = job->empty(run.dtype, count), dk = job->empty(run.dtype, count),
+                     dv = job->empty(run.dtype, count);
+        AttentionBackwardParams params;
+        sizes.fill(params, run.dtype);
+        params.dq = dq.data();
+        params.dk = dk.data();
+        params.dv = dv.data();
+        params.q = x[0].data();
+        params.k = x[1].data();
+        params.v = x[2].data();
+        params.out = x[3].data();
+        params.dout = x[4].data();
+        params.lse = lse.f32();
+        params.text_valid = valid ? valid.as<uint8_t>() : nullptr;
+        job->run(task, job->ops().attention_backward, "attention_backward", params);
+        return Outcome{job,
+                       {{"dq", job->convert(dq, DType::kFloat32)},
+                        {"dk", job->convert(dk, DType::kFloat32)},
+                        {"dv", job->convert(dv, DType::kFloat32)}}};
+      },
+      outcome_to_js);
+}
+
+// attends(pattern, direction, query, key, { textLength, grid, kernel, textValid? })
+Napi::Value attends_binding(const Napi::CallbackInfo& info) {
+  const Argument options(info, 4, "sizes");
+  const auto pattern = static_cast<Pattern>(Argument(info, 0, "pattern").one_of(kPatterns));
+  const auto direction = static_cast<Direction>(Argument(info, 1, "direction").one_of(kDirections));
+  const StreamSizes sizes = stream_sizes(options);
+  const int64_t last = sizes.stream_length() - 1;
+  const int64_t query = Argument(info, 2, "query").integer(0, last);
+  const int64_t key = Argument(info, 3, "key").integer(0, last);
+  const Argument valid = options["textValid"];
+  const uint8_t* text_valid =
+      valid.missing() ? nullptr : valid.array<uint8_t>(sizes.text_length).data();
+  return Napi::Boolean::New(info.Env(), attends(pattern, direction, query, key, sizes, text_valid));
+}
+
+// --- the others
+// --------------------------------------------------------------------------------------
+
+// codebookLookup(vectors, codebook, options, control) -> { indices, distances, milliseconds }
+Napi::Value codebook_lookup(const Napi::CallbackInfo& info) {
+  const Argument options(info, 2, "options");
+  const RunOptions run(options);
+  const int64_t size = options["size"].integer(1, kMaxDim),
+                dim = options["dim"].integer(1, kMaxDim);
+  const int64_t rows = options["rows"].integer(0, kMaxDim);
+  auto job = std::make_shared<Job>(run);
+  Tensor vectors =
+      job->copy(Argument(info, 0, "vectors").array<float>(rows == 0 ? 0 : product({rows, dim})));
+  Tensor codebook = job->copy(Argument(info, 1, "codebook").array<float>(product({size, dim})));
+  return start_task(
+      info.Env(), Argument(info, 3, "control").task_options(),
+      [job, vectors, codebook, rows, size, dim](TaskContext& task) {
+        job->begin(task);
+        const Tensor indices = job->empty(DType::kInt32, rows);
+        const Tensor distances = job->empty(DType::kFloat32, rows);
+        if (rows > 0) {
+          job->run(task, job->ops().codebook_lookup, "codebook_lookup",
+                   CodebookLookupParams{.indices = indices.as<int32_t>(),
+                                        .distances = distances.f32(),
+                                        .vectors = vectors.f32(),
+                                        .codebook = codebook.f32(),
+                                        .rows = rows,
+                                        .size = size,
+                                        .dim = dim});
+        }
+        return Outcome{job, {{"indices", indices}, {"distances", distances}}};
+      },
+      outcome_to_js);
+}
+
+// matmul(a, b, options, control) -> { out, milliseconds }
+Napi::Value matmul(const Napi::CallbackInfo& info) {
+  const Argument options(info, 2, "options");
+  const RunOptions run(options);
+  MatmulParams params;
+  params.m = options["m"].integer(1, kMaxDim);
+  params.n = options["n"].integer(1, kMaxDim);
+  params.k = options["k"].integer(1, kMaxDim);
+  params.batch = options["batch"].integer(1, kMaxDim);
+  params.trans_a = options["transA"].boolean();
+  params.trans_b = options["transB"].boolean();
+  params.alpha = static_cast<float>(options["alpha"].number(-1e30, 1e30));
+  params.epilogue = options["gelu"].boolean() ? Epilogue::kGelu : Epilogue::kNone;
+  params.a_dtype = params.b_dtype = params.compute = run.dtype;
+  params.lda = params.trans_a ? params.m : params.k;
+  params.ldb = params.trans_b ? params.k : params.n;
+  params.ldc = params.n;
+  params.stride_a = product({params.m, params.k});
+  params.stride_b = product({params.k, params.n});
+  params.stride_c = product({params.m, params.n});
+  const int64_t count = product({params.batch, params.stride_c});
+  auto job = std::make_shared<Job>(run);
+  Tensor a =
+      job->copy(Argument(info, 0, "a").array<float>(product({params.batch, params.stride_a})));
+  Tensor b =
+      job->copy(Argument(info, 1, "b").array<float>(product({params.batch, params.stride_b})));
+  const Argument bias_argument = options["bias"], residual_argument = options["residual"];
+  Tensor bias, residual;
+  if (!bias_argument.missing()) bias = job->copy(bias_argument.array<float>(params.n));
+  if (!residual_argument.missing()) residual = job->copy(residual_argument.array<float>(count));
+  return start_task(
+      info.Env(), Argument(info, 3, "control").task_options(),
+      [job, run, params, count, a, b, bias, residual](TaskContext& task) {
+        job->begin(task);
+        const Tensor x = job->convert(a, run.dtype), y = job->convert(b, run.dtype);
+        const Tensor out = job->empty(DType::kFloat32, count);
+        MatmulParams now = params;
+        now.a = x.data();
+        now.b = y.data();
+        now.c = out.data();
+        now.bias = bias ? bias.f32() : nullptr;
+        now.residual = residual ? residual.data() : nullptr;
+        job->run(task, job->ops().matmul, "matmul", now);
+        return Outcome{job, {{"out", out}}};
+      },
+      outcome_to_js);
+}
+
+}  // namespace
+
+void define_kernels(Napi::Env, Napi::Object exports) {
+  export_function<&sparse_attention>(exports, "sparseAttention");
+  export_function<&sparse_attention_backward>(exports, "sparseAttentionBackward");
+  export_function<&attends_binding>(exports, "attends");
+  export_function<&codebook_lookup>(exports, "codebookLookup");
+  export_function<&matmul>(exports, "matmul");
+}
+
+}  // namespace vilg::binding

@@ -1,0 +1,376 @@
+#include "sample/decoder.h"
+
+#include <cmath>
+
+#include "kernels/attention_pattern.h"
+
+namespace vilg {
+
+Decoder::Decoder(Generator& generator, Direction direction, int64_t rows, int64_t prefix_capacity)
+    : generator_(&generator),
+      direction_(direction),
+      rows_(rows),
+      prefix_capacity_(prefix_capacity),
+      cache_dtype_(generator.precision()) {
+  VILG_CHECK(rows >= 1 && rows <= kSkinnyRows, kInvalidArgument,
+             "Expected 1 to %lld rows, received %lld", static_cast<long long>(kSkinnyRows),
+             static_cast<long long>(rows));
+  const GeneratorConfig& config = generator.config();
+  Backend& backend = generator.backend();
+  size_t needed = 0;
+  for (int64_t i = 1; i <= config.layers; ++i) {
+    needed += static_cast<size_t>(2 * config.hidden *
+                                  (prefix_capacity + rows * own_capacity(config.pattern(i)))) *
+              dtype_size(cache_dtype_);
+  }
+  const size_t available = backend.available_bytes();
+  VILG_CHECK(available == 0 || needed <= available, kOutOfMemory,
+             "The caches of %lld rows need %zu bytes, %zu bytes are available: draw fewer "
+             "candidates at once",
+             static_cast<long long>(rows), needed, available);
+  for (int64_t i = 1; i <= config.layers; ++i) {
+    LayerCache cache;
+    cache.capacity = own_capacity(config.pattern(i));
+    const Shape prefix{config.heads, prefix_capacity, config.head_size()};
+    const Shape own{rows, config.heads, cache.capacity, config.head_size()};
+    cache.prefix_k = backend.empty(cache_dtype_, prefix);
+    cache.prefix_v = backend.empty(cache_dtype_, prefix);
+    cache.own_k = backend.empty(cache_dtype_, own);
+    cache.own_v = backend.empty(cache_dtype_, own);
+    caches_.push_back(std::move(cache));
+  }
+  cache_bytes_ = needed;
+  reserve(rows);
+}
+
+void Decoder::reserve(int64_t tokens) {
+  if (tokens <= workspace_tokens_) return;
+  const GeneratorConfig& config = generator_->config();
+  Backend& backend = generator_->backend();
+  normed_ = backend.empty(DType::kFloat32, {tokens, config.hidden});
+  qkv_ = backend.empty(DType::kFloat32, {tokens, 3 * config.hidden});
+  attended_ = backend.empty(DType::kFloat32, {tokens, config.hidden});
+  wide_ = backend.empty(DType::kFloat32, {tokens, 4 * config.hidden});
+  workspace_tokens_ = tokens;
+}
+
+Tensor Decoder::hidden(int64_t tokens) const {
+  return generator_->backend().empty(DType::kFloat32, {tokens, generator_->config().hidden});
+}
+
+int64_t Decoder::own_capacity(Pattern pattern) const {
+  const GeneratorConfig& config = generator_->config();
+  if (direction_ == Direction::kImageToText) return config.text_length;
+  const int64_t g = config.grid, n = config.image_length(), reach = config.kernel / 2;
+  switch (pattern) {
+    case Pattern::kRow:
+      return std::min(n, g + 1);
+    case Pattern::kConv:
+      return std::min(n, reach * g + reach + 1);
+    case Pattern::kColumn:
+    case Pattern::kFull:
+      return n;
+  }
+  return n;
+}
+
+int64_t Decoder::own_slot(Pattern pattern, int64_t position) const {
+  if (direction_ == Direction::kImageToText) return position;
+  const int64_t g = generator_->config().grid;
+  // a column's tokens lie side by side
+  if (pattern == Pattern::kColumn) return position % g * g + position / g;
+  return position % own_capacity(pattern);
+}
+
+const Tensor& Decoder::visible_slots(Pattern pattern, int64_t position, int64_t& count) {
+  const auto index = static_cast<size_t>(pattern);
+  if (slot_positions_[index] != position) {
+    const StreamSizes sizes = generator_->config().sizes();
+    std::vector<int32_t> slots;
+    if (direction_ == Direction::kImageToText) {
+      for (int64_t j = 0; j <= position; ++j) slots.push_back(static_cast<int32_t>(j));
+    } else {
+      const int64_t first = sizes.image_start(direction_) + 1;
+      // what the ring has already lost is out of every pattern's reach
+      const int64_t capacity = own_capacity(pattern);
+      const int64_t oldest =
+          pattern == Pattern::kColumn ? 0 : std::max<int64_t>(0, position - capacity + 1);
+      for (int64_t p = oldest; p <= position; ++p) {
+        if (attends(pattern, direction_, first + position, first + p, sizes)) {
+          slots.push_back(static_cast<int32_t>(own_slot(pattern, p)));
+        }
+      }
+    }
+    Backend& backend = generator_->backend();
+    if (!slots_[index]) slots_[index] = backend.empty(DType::kInt32, {own_capacity(pattern)});
+    backend.copy_in(slots_[index].data(), slots.data(), slots.size() * sizeof(int32_t));
+    slot_counts_[index] = static_cast<int64_t>(slots.size());
+    slot_positions_[index] = position;
+  }
+  count = slot_counts_[index];
+  return slots_[index];
+}
+
+void Decoder::layer_norm(const Tensor& out, const Tensor& x, int64_t m, Parameter& gamma,
+                         Parameter& beta, OpContext& context) {
+  LayerNormForwardParams params;
+  params.out = out.data();
+  params.x = x.data();
+  params.gamma = gamma.value.f32();
+  params.beta = beta.value.f32();
+  params.rows = m, params.channels = gamma.num_elements();
+  params.epsilon = generator_->config().layer_norm_epsilon;
+  generator_->backend().ops().layer_norm_forward(params, context);
+}
+
+void Decoder::linear(void* out, const void* x, int64_t m, Parameter& weight, Parameter& bias,
+                     Epilogue epilogue, const void* residual, OpContext& context) {
+  MatmulParams params;
+  params.c = out;
+  params.a = x;
+  params.b = weight.value.data();
+  params.bias = bias.value.f32();
+  params.residual = residual;
+  params.b_dtype = weight.value.dtype();
+  params.compute = generator_->precision();
+  params.m = m, params.n = weight.value.dim(0), params.k = weight.value.dim(1);
+  params.lda = params.k, params.ldb = params.k, params.ldc = params.n;
+  params.trans_b = true;
+  params.epilogue = epilogue;
+  generator_->backend().ops().matmul(params, context);
+}
+
+void Decoder::after_attention(Generator::Block& block, const Tensor& x, int64_t m,
+                              OpContext& context) {
+  linear(x.data(), attended_.data(), m, *block.attention_out_weight, *block.attention_out_bias,
+         Epilogue::kNone, x.data(), context);
+  layer_norm(normed_, x, m, *block.mlp_norm_weight, *block.mlp_norm_bias, context);
+  linear(wide_.data(), normed_.data(), m, *block.mlp_in_weight, *block.mlp_in_bias, Epilogue::kGelu,
+         nullptr, context);
+  linear(x.data(), wide_.data(), m, *block.mlp_out_weight, *block.mlp_out_bias, Epilogue::kNone,
+         x.data(), context);
+}
+
+void Decoder::extend_prefix(const Tensor& x, int64_t m, const StopFlag* stop) {
+  VILG_CHECK(prefix_length_ + m <= prefix_capacity_, kInternal, "prefix of %lld tokens is full",
+             static_cast<long long>(prefix_capacity_));
+  reserve(m);
+  const GeneratorConfig& config = generator_->config();
+  const OpTable& ops = generator_->backend().ops();
+  OpContext context = generator_->backend().context(stop);
+  const int64_t C = config.hidden;
+  for (int64_t i = 0; i < config.layers; ++i) {
+    context.check_stop();
+    Generator::Block& block = generator_->block(i);
+    LayerCache& cache = caches_[static_cast<size_t>(i)];
+    layer_norm(normed_, x, m, *block.attention_norm_weight, *block.attention_norm_bias, context);
+    linear(qkv_.data(), normed_.data(), m, *block.query_key_value_weight,
+           *block.query_key_value_bias, Epilogue::kNone, nullptr, context);
+    CacheWriteParams write;
+    write.k_cache = cache.prefix_k.data(), write.v_cache = cache.prefix_v.data();
+    write.k = qkv_.f32() + C, write.v = qkv_.f32() + 2 * C;
+    write.token_stride = 3 * C, write.tokens = m;
+    write.heads = config.heads, write.head_size = config.head_size(),
+    write.capacity = prefix_capacity_;
+    write.first_slot = prefix_length_, write.slot_step = 1;
+    write.cache_dtype = cache_dtype_;
+    ops.cache_write(write, context);
+
+    AttentionDecodeParams attention;
+    attention.out = attended_.f32(), attention.q = qkv_.f32();
+    attention.prefix_k = cache.prefix_k.data(), attention.prefix_v = cache.prefix_v.data();
+    attention.out_stride = C, attention.q_stride = 3 * C;
+    attention.prefix_length = prefix_length_ + m, attention.prefix_capacity = prefix_capacity_;
+    attention.rows = m, attention.heads = config.heads, attention.head_size = config.head_size();
+    attention.cache_dtype = cache_dtype_;
+    attention.scale = 1.0f / std::sqrt(static_cast<float>(config.head_size()));
+    ops.attention_decode(attention, context);
+    after_attention(block, x, m, context);
+  }
+  prefix_length_ += m;
+}
+
+void Decoder::image_prefix(const std::vector<int32_t>& image, const StopFlag* stop) {
+  const GeneratorConfig& config = generator_->config();
+  Backend& backend = generator_->backend();
+  OpContext context = backend.context(stop);
+  // the stream without text: image queries see none (image to text, docs/model.md "Who attends to
+  // whom")
+  StreamSizes sizes = config.sizes();
+  sizes.text_length = 0;
+  const int64_t m = sizes.stream_length(), C = config.hidden;
+  VILG_CHECK(prefix_length_ == 0 && m <= prefix_capacity_, kInternal, "image prefix of %lld tokens",
+             static_cast<long long>(m));
+  reserve(m);
+  const Tensor ids = backend.upload(image.data(), DType::kInt32, {config.image_length()});
+  const Tensor x = hidden(m);
+  const StreamTables tables = generator_->tables();
+  StreamEmbeddingForwardParams embedding;
+  embedding.out = x.data();
+  embedding.text = ids.as<int32_t>();  // not read: the text is empty
+  embedding.image = ids.as<int32_t>();
+  embedding.text_embedding = tables.text_embedding->value.data();
+  embedding.image_embedding = tables.image_embedding->value.data();
+  embedding.image_start = tables.image_start->value.f32();
+  embedding.text_position = tables.text_position->value.data();
+  embedding.row_position = tables.row_position->value.data();
+  embedding.column_position = tables.column_position->value.data();
+  embedding.modality = tables.modality->value.data();
+  embedding.table_dtype = tables.image_embedding->value.dtype();
+  embedding.batch = 1, embedding.channels = C;
+  embedding.text_vocab = config.text_vocab, embedding.image_vocab = config.image_vocab;
+  embedding.direction = Direction::kImageToText;
+  embedding.sizes = sizes;
+  backend.ops().stream_embedding_forward(embedding, context);
+
+  for (int64_t i = 0; i < config.layers; ++i) {
+    context.check_stop();
+    Generator::Block& block = generator_->block(i);
+    LayerCache& cache = caches_[static_cast<size_t>(i)];
+    layer_norm(normed_, x, m, *block.attention_norm_weight, *block.attention_norm_bias, context);
+    linear(qkv_.data(), normed_.data(), m, *block.query_key_value_weight,
+           *block.query_key_value_bias, Epilogue::kNone, nullptr, context);
+    CacheWriteParams write;
+    write.k_cache = cache.prefix_k.data(), write.v_cache = cache.prefix_v.data();
+    write.k = qkv_.f32() + C, write.v = qkv_.f32() + 2 * C;
+    write.token_stride = 3 * C, write.tokens = m;
+    write.heads = config.heads, write.head_size = config.head_size(),
+    write.capacity = prefix_capacity_;
+    write.slot_step = 1;
+    write.cache_dtype = cache_dtype_;
+    backend.ops().cache_write(write, context);
+
+    if (i + 1 == config.layers) break;  // nobody reads the last block's output
+    AttentionForwardParams attention;
+    attention.out = attended_.data();
+    attention.q = qkv_.f32(), attention.k = qkv_.f32() + C, attention.v = qkv_.f32() + 2 * C;
+    attention.out_strides = {m * C, C, config.head_size()};
+    attention.qkv_strides = {m * 3 * C, 3 * C, config.head_size()};
+    attention.compute = generator_->precision();
+    attention.batch = 1, attention.heads = config.heads, attention.head_size = config.head_size();
+    attention.scale = 1.0f / std::sqrt(static_cast<float>(config.head_size()));
+    attention.pattern = config.pattern(i + 1);
+    attention.direction = Direction::kImageToText;
+    attention.sizes = sizes;
+    backend.ops().attention_forward(attention, context);
+    after_attention(block, x, m, context);
+  }
+  prefix_length_ = m;
+}
+
+void Decoder::step(const Tensor& x, int64_t position, const StopFlag* stop) {
+  const GeneratorConfig& config = generator_->config();
+  const OpTable& ops = generator_->backend().ops();
+  OpContext context = generator_->backend().context(stop);
+  const int64_t C = config.hidden;
+  for (int64_t i = 0; i < config.layers; ++i) {
+    context.check_stop();
+    Generator::Block& block = generator_->block(i);
+    LayerCache& cache = caches_[static_cast<size_t>(i)];
+    const Pattern pattern = config.pattern(i + 1);
+    layer_norm(normed_, x, rows_, *block.attention_norm_weight, *block.attention_norm_bias,
+               context);
+    linear(qkv_.data(), normed_.data(), rows_, *block.query_key_value_weight,
+           *block.query_key_value_bias, Epilogue::kNone, nullptr, context);
+    CacheWriteParams write;
+    write.k_cache = cache.own_k.data(), write.v_cache = cache.own_v.data();
+    write.k = qkv_.f32() + C, write.v = qkv_.f32() + 2 * C;
+    write.token_stride = 3 * C, write.tokens = rows_;
+    write.heads = config.heads, write.head_size = config.head_size(),
+    write.capacity = cache.capacity;
+    write.first_slot = own_slot(pattern, position), write.row_step = 1;
+    write.cache_dtype = cache_dtype_;
+    ops.cache_write(write, context);
+
+    AttentionDecodeParams attention;
+    attention.out = attended_.f32(), attention.q = qkv_.f32();
+    attention.prefix_k = cache.prefix_k.data(), attention.prefix_v = cache.prefix_v.data();
+    attention.own_k = cache.own_k.data(), attention.own_v = cache.own_v.data();
+    attention.slots = visible_slots(pattern, position, attention.num_slots).as<int32_t>();
+    attention.out_stride = C, attention.q_stride = 3 * C;
+    attention.prefix_length = prefix_length_, attention.prefix_capacity = prefix_capacity_;
+    attention.own_capacity = cache.capacity;
+    attention.rows = rows_, attention.heads = config.heads,
+    attention.head_size = config.head_size();
+    attention.cache_dtype = cache_dtype_;
+    attention.scale = 1.0f / std::sqrt(static_cast<float>(config.head_size()));
+    ops.attention_decode(attention, context);
+    after_attention(block, x, rows_, context);
+  }
+}
+
+void Decoder::head(const Tensor& x, int64_t m, const Tensor& logits, const StopFlag* stop) {
+  OpContext context = generator_->backend().context(stop);
+  const bool draws = direction_ == Direction::kTextToImage;
+  layer_norm(x, x, m, generator_->weight("final_norm.weight"),
+             generator_->weight("final_norm.bias"), context);
+  linear(logits.data(), x.data(), m,
+         generator_->weight(draws ? "image_head.weight" : "text_head.weight"),
+         generator_->weight(draws ? "image_head.bias" : "text_head.bias"), Epilogue::kNone, nullptr,
+         context);
+}
+
+void Decoder::reorder(const std::vector<int32_t>& from) {
+  VILG_CHECK(static_cast<int64_t>(from.size()) == rows_, kInternal, "%zu rows to reorder",
+             from.size());
+  bool same = true;
+  for (size_t r = 0; r < from.size(); ++r) {
+    VILG_CHECK(from[r] >= 0 && from[r] < rows_, kInternal, "row %d", from[r]);
+    same = same && from[r] == static_cast<int32_t>(r);
+  }
+  if (same) return;
+  Backend& backend = generator_->backend();
+  for (LayerCache& cache : caches_) {
+    for (Tensor* tensor : {&cache.own_k, &cache.own_v}) {
+      Tensor moved = backend.empty(tensor->dtype(), tensor->shape());
+      const size_t row_bytes = tensor->size_bytes() / from.size();
+      for (size_t r = 0; r < from.size(); ++r) {
+        backend.copy(moved.as<char>() + r * row_bytes,
+                     tensor->as<char>() + static_cast<size_t>(from[r]) * row_bytes, row_bytes);
+      }
+      *tensor = std::move(moved);
+    }
+  }
+}
+
+namespace {
+
+std::vector<float> read_matrix(Generator& generator, const char* name) {
+  ParameterList& parameters = generator.parameters();
+  return parameters.read(parameters.index_of(name));
+}
+
+}  // namespace
+
+Tensor image_offsets(Generator& generator) {
+  const int64_t g = generator.config().grid, C = generator.config().hidden;
+  const std::vector<float> row = read_matrix(generator, "row_position.weight");
+  const std::vector<float> column = read_matrix(generator, "column_position.weight");
+  const std::vector<float> modality = read_matrix(generator, "modality.weight");
+  std::vector<float> offsets(static_cast<size_t>(g * g * C));
+  for (int64_t p = 0; p < g * g; ++p) {
+    for (int64_t c = 0; c < C; ++c) {
+      // the order of stream_embedding: the embedding comes on top of this sum
+      offsets[static_cast<size_t>(p * C + c)] = row[static_cast<size_t>(p / g * C + c)] +
+                                                column[static_cast<size_t>(p % g * C + c)] +
+                                                modality[static_cast<size_t>(C + c)];
+    }
+  }
+  return generator.backend().upload(offsets.data(), DType::kFloat32, {g * g, C});
+}
+
+Tensor text_offsets(Generator& generator) {
+  const int64_t t = generator.config().text_length, C = generator.config().hidden;
+  const std::vector<float> position = read_matrix(generator, "text_position.weight");
+  const std::vector<float> modality = read_matrix(generator, "modality.weight");
+  std::vector<float> offsets(static_cast<size_t>(t * C));
+  for (int64_t j = 0; j < t; ++j) {
+    for (int64_t c = 0; c < C; ++c) {
+      offsets[static_cast<size_t>(j * C + c)] =
+          position[static_cast<size_t>(j * C + c)] + modality[static_cast<size_t>(c)];
+    }
+  }
+  return generator.backend().upload(offsets.data(), DType::kFloat32, {t, C});
+}
+
+}  // namespace vilg

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "model/generator.h"
+
+namespace vilg {
+
+// Runs new tokens of one prompt through the generator's blocks with caches of keys and values. What
+// all rows (candidates or beams) see lies once in the prefix; what belongs to a row lies in its own
+// cache, which holds only what later tokens can still see: the last g + 1 tokens in row layers,
+// (k/2) g + k/2 + 1 in conv layers, all in column layers.
+class Decoder {
+ public:
+  Decoder(Generator& generator, Direction direction, int64_t rows, int64_t prefix_capacity);
+
+  int64_t rows() const { return rows_; }
+  Generator& generator() const { return *generator_; }
+  // Workspace of one pass over `tokens` tokens: hidden states, (tokens, C).
+  Tensor hidden(int64_t tokens) const;
+
+  void clear_prefix() { prefix_length_ = 0; }
+  // Prefix tokens whose hidden states start as `x` (m, C), overwritten by the last block's output.
+  // Each sees the whole prefix so far and all m.
+  void extend_prefix(const Tensor& x, int64_t m, const StopFlag* stop);
+  // The whole image as prefix (image to text): IMG and the image tokens with their sparse pattern.
+  void image_prefix(const std::vector<int32_t>& image, const StopFlag* stop);
+  // One new token a row, x (rows, C). Text to image: `position` is the raster position p. Image to
+  // text: the text position j.
+  void step(const Tensor& x, int64_t position, const StopFlag* stop);
+  // logits (m, V) of hidden states x (m, C); x is overwritten by its norm.
+  void head(const Tensor& x, int64_t m, const Tensor& logits, const StopFlag* stop);
+  // Row r goes on from what was row from[r] (beams).
+  void reorder(const std::vector<int32_t>& from);
+
+  size_t cache_bytes() const { return cache_bytes_; }
+
+ private:
+  struct LayerCache {
+    Tensor prefix_k, prefix_v;  // (H, prefix_capacity, D)
+    Tensor own_k, own_v;        // (rows, H, capacity, D)
+    int64_t capacity = 0;
+  };
+  // Slots by pattern: where position p is kept, and which slots p sees.
+  int64_t own_capacity(Pattern pattern) const;
+  int64_t own_slot(Pattern pattern, int64_t position) const;
+  const Tensor& visible_slots(Pattern pattern, int64_t position, int64_t& count);
+
+  void layer_norm(const Tensor& out, const Tensor& x, int64_t m, Parameter& gamma, Parameter& beta,
+                  OpContext& context);
+  void linear(void* out, const void* x, int64_t m, Parameter& weight, Parameter& bias,
+              Epilogue epilogue, const void* residual, OpContext& context);
+  void after_attention(Generator::Block& block, const Tensor& x, int64_t m, OpContext& context);
+
+  Generator* generator_;
+  Direction direction_;
+  int64_t rows_, prefix_capacity_, prefix_length_ = 0;
+  DType cache_dtype_;
+  std::vector<LayerCache> caches_;
+  size_t cache_bytes_ = 0;
+  // workspace for max(rows, 1) tokens, grown by extend_prefix where it needs more
+  Tensor normed_, qkv_, attended_, wide_;
+  int64_t workspace_tokens_ = 0;
+  void reserve(int64_t tokens);
+  std::array<Tensor, 4> slots_;  // by pattern
+  std::array<int64_t, 4> slot_counts_{};
+  std::array<int64_t, 4> slot_positions_{-1, -1, -1, -1};
+};
+
+// position tables of the decode steps, float32: row p is row_position + column_position +
+// modality[1] (image), or text_position + modality[0] (text)
+Tensor image_offsets(Generator& generator);
+Tensor text_offsets(Generator& generator);
+
+}  // namespace vilg

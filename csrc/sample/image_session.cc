@@ -1,0 +1,146 @@
+#include "sample/image_session.h"
+
+namespace vilg {
+namespace {
+
+int64_t count_valid(const std::vector<uint8_t>& valid) {
+  int64_t count = 0;
+  for (uint8_t v : valid) count += v != 0;
+  return count;
+}
+
+}  // namespace
+
+ImageSession::ImageSession(std::shared_ptr<Generator> generator, std::vector<int32_t> text,
+                           std::vector<uint8_t> text_valid, int64_t rows, uint32_t first_stream,
+                           const DrawOptions& options)
+    : generator_(std::move(generator)),
+      text_(std::move(text)),
+      text_valid_(std::move(text_valid)),
+      options_(options),
+      decoder_(*generator_, Direction::kTextToImage, rows, count_valid(text_valid_) + 1) {
+  const GeneratorConfig& config = generator_->config();
+  const std::vector<int32_t> no_image(static_cast<size_t>(config.image_length()), 0);
+  generator_->check({.text = text_, .text_valid = text_valid_, .image = no_image, .batch = 1});
+  Backend& backend = generator_->backend();
+  tokens_.assign(static_cast<size_t>(rows * config.image_length()), -1);
+  log_probabilities_.assign(static_cast<size_t>(rows), 0.0);
+  x_ = decoder_.hidden(rows);
+  logits_ = backend.empty(DType::kFloat32, {rows, config.image_vocab});
+  drawn_ = backend.empty(DType::kInt32, {rows});
+  drawn_log_probabilities_ = backend.empty(DType::kFloat32, {rows});
+  std::vector<uint32_t> streams(static_cast<size_t>(rows));
+  for (size_t r = 0; r < streams.size(); ++r) streams[r] = first_stream + static_cast<uint32_t>(r);
+  streams_ = backend.upload(streams.data(), DType::kInt32, {rows});
+}
+
+void ImageSession::prefill(const StopFlag* stop) {
+  const int64_t C = generator_->config().hidden;
+  Backend& backend = generator_->backend();
+  OpContext context = backend.context(stop);
+  // weights are read here and not in the constructor, which runs while others may train them
+  offsets_ = image_offsets(*generator_);
+  decoder_.clear_prefix();  // what an earlier call, stopped half-way, has left
+  // PAD is nobody's key: only the valid tokens run, each with its own position
+  const Tensor offsets = text_offsets(*generator_);
+  std::vector<int32_t> ids;
+  std::vector<int64_t> positions;
+  for (size_t j = 0; j < text_.size(); ++j) {
+    if (!text_valid_[j]) continue;
+    ids.push_back(text_[j]);
+    positions.push_back(static_cast<int64_t>(j));
+  }
+  const auto m = static_cast<int64_t>(ids.size());
+  const Tensor device_ids = backend.upload(ids.data(), DType::kInt32, {m});
+  const Tensor x = decoder_.hidden(m);
+  const Tensor& table = generator_->weight("text_embedding.weight").value;
+  for (int64_t i = 0; i < m; ++i) {
+    GatherParams gather;
+    gather.out = x.f32() + i * C;
+    gather.table = table.data(), gather.table_dtype = table.dtype();
+    gather.indices = device_ids.as<int32_t>() + i;
+    gather.offset = offsets.f32() + positions[static_cast<size_t>(i)] * C;
+    gather.rows = 1, gather.size = table.dim(0), gather.dim = C;
+    backend.ops().gather(gather, context);
+  }
+  decoder_.extend_prefix(x, m, stop);
+
+  // IMG sees the text and itself, and is the same for every candidate
+  const Tensor start = decoder_.hidden(1);
+  const std::vector<float> image_start =
+      generator_->parameters().read(generator_->parameters().index_of("image_start"));
+  const std::vector<float> modality =
+      generator_->parameters().read(generator_->parameters().index_of("modality.weight"));
+  std::vector<float> row(static_cast<size_t>(C));
+  for (size_t c = 0; c < row.size(); ++c)
+    row[c] = image_start[c] + modality[static_cast<size_t>(C) + c];
+  backend.copy_in(start.data(), row.data(), row.size() * sizeof(float));
+  decoder_.extend_prefix(start, 1, stop);
+  decoder_.head(start, 1, logits_, stop);
+  const auto row_bytes = static_cast<size_t>(generator_->config().image_vocab) * sizeof(float);
+  for (int64_t r = 1; r < rows(); ++r) {
+    backend.copy(logits_.as<char>() + static_cast<size_t>(r) * row_bytes, logits_.data(),
+                 row_bytes);
+  }
+}
+
+void ImageSession::draw_position(const StopFlag* stop) {
+  const GeneratorConfig& config = generator_->config();
+  Backend& backend = generator_->backend();
+  OpContext context = backend.context(stop);
+  DrawParams draw;
+  draw.tokens = drawn_.as<int32_t>();
+  draw.log_probabilities = drawn_log_probabilities_.f32();
+  draw.logits = logits_.f32();
+  draw.streams = streams_.as<uint32_t>();
+  draw.rows = rows(), draw.vocab = config.image_vocab, draw.logits_stride = config.image_vocab;
+  draw.temperature = options_.temperature;
+  draw.top_k = options_.top_k, draw.top_p = options_.top_p;
+  draw.seed = options_.seed, draw.position = static_cast<uint64_t>(position_);
+  backend.ops().draw(draw, context);
+
+  std::vector<int32_t> drawn(static_cast<size_t>(rows()));
+  std::vector<float> log_probabilities(static_cast<size_t>(rows()));
+  backend.copy_out(drawn.data(), drawn_.data(), drawn_.size_bytes());
+  backend.copy_out(log_probabilities.data(), drawn_log_probabilities_.data(),
+                   drawn_log_probabilities_.size_bytes());
+  const int64_t n = config.image_length();
+  for (int64_t r = 0; r < rows(); ++r) {
+    tokens_[static_cast<size_t>(r * n + position_)] = drawn[static_cast<size_t>(r)];
+    log_probabilities_[static_cast<size_t>(r)] += log_probabilities[static_cast<size_t>(r)];
+  }
+}
+
+int64_t ImageSession::step(int64_t count, const StopFlag* stop) {
+  const GeneratorConfig& config = generator_->config();
+  const int64_t n = config.image_length(), C = config.hidden;
+  Backend& backend = generator_->backend();
+  if (!prefilled_) {
+    prefill(stop);
+    prefilled_ = true;
+  }
+  const int64_t end = std::min(n, position_ + count);
+  const Tensor& table = generator_->weight("image_embedding.weight").value;
+  while (position_ < end) {
+    if (stop) stop->check();
+    if (position_ > 0) {
+      // the token before runs through the blocks and predicts this one; a stop in its middle
+      // repeats it from its embedding
+      OpContext context = backend.context(stop);
+      GatherParams gather;
+      gather.out = x_.f32();
+      gather.table = table.data(), gather.table_dtype = table.dtype();
+      gather.indices = drawn_.as<int32_t>();
+      gather.offset = offsets_.f32() + (position_ - 1) * C;
+      gather.rows = rows(), gather.size = config.image_vocab, gather.dim = C;
+      backend.ops().gather(gather, context);
+      decoder_.step(x_, position_ - 1, stop);
+      decoder_.head(x_, rows(), logits_, stop);
+    }
+    draw_position(nullptr);
+    ++position_;
+  }
+  return position_;
+}
+
+}  // namespace vilg

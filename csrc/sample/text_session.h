@@ -1,0 +1,60 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "sample/image_session.h"
+
+namespace vilg {
+
+// What a text session must know of the vocabulary.
+struct TextTokens {
+  int32_t cls = 0, sep = 0;
+  std::vector<int32_t> banned;  // never drawn (PAD, CLS, UNK, MASK)
+};
+
+struct TextSequence {
+  std::vector<int32_t> tokens;  // without CLS and SEP
+  double log_probability = 0;   // sum over the tokens and, where it ended, SEP
+  bool ended = false;           // false: cut at the text length
+};
+
+// Describes one image: `rows` sampled (or greedy) texts, or the `rows` best of a beam search of
+// that width.
+class TextSession {
+ public:
+  TextSession(std::shared_ptr<Generator> generator, std::vector<int32_t> image, int64_t rows,
+              bool beam_search, float length_penalty, const TextTokens& vocabulary,
+              const DrawOptions& options);
+
+  // At most `count` tokens more; true when every text has ended.
+  bool step(int64_t count, const StopFlag* stop);
+  int64_t position() const { return position_; }
+  // Sampled: in candidate order. Beams: best first, by log-probability / length^length_penalty.
+  std::vector<TextSequence> texts() const;
+  size_t cache_bytes() const { return decoder_.cache_bytes(); }
+
+ private:
+  void advance(const StopFlag* stop);
+  void sample_position();
+  void beam_position();
+  double score(const TextSequence& sequence) const;
+
+  std::shared_ptr<Generator> generator_;
+  std::vector<int32_t> image_;
+  bool beam_search_;
+  float length_penalty_;
+  TextTokens vocabulary_;
+  DrawOptions options_;
+  Decoder decoder_;
+  bool prefilled_ = false;
+  bool done_ = false;
+  int64_t position_ = 0;  // tokens after CLS that are decided
+  std::vector<TextSequence> live_;
+  std::vector<TextSequence> finished_;  // beams
+  std::vector<int32_t> inputs_;         // the last token of each row
+  std::vector<float> host_logits_;
+  Tensor offsets_, x_, logits_, ids_, drawn_, drawn_log_probabilities_, streams_;
+};
+
+}  // namespace vilg

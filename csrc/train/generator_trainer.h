@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+
+#include "model/generator.h"
+#include "train/optimizer.h"
+
+namespace vilg {
+
+// What one micro-batch adds to the gradient.
+struct GeneratorLossOptions {
+  float text_to_image_weight = 1.0f;  // 0: the direction is left out
+  float image_to_text_weight = 1.0f;
+  float label_smoothing = 0.0f;
+  float z_loss = 0.0f;
+};
+
+// Trains a generator: both directions of the same pairs in one step (ERNIE-ViLG eq. 3).
+class GeneratorTrainer {
+ public:
+  GeneratorTrainer(std::shared_ptr<Generator> generator, const OptimizerOptions& options,
+                   DType compute)
+      : generator_(std::move(generator)),
+        compute_(compute),
+        optimizer_(generator_->parameters(), options) {}
+
+  struct Losses {
+    double text_to_image = 0, image_to_text = 0;
+  };
+  // Adds `scale` (1 / number of micro-batches) times this batch's gradient. After Stopped the
+  // gradients are zero.
+  Losses accumulate(const TokenBatch& batch, const GeneratorLossOptions& options, float scale,
+                    const StopFlag* stop);
+
+  Optimizer& optimizer() { return optimizer_; }
+  Generator& generator() const { return *generator_; }
+
+ private:
+  std::shared_ptr<Generator> generator_;
+  DType compute_;
+  Optimizer optimizer_;
+};
+
+}  // namespace vilg

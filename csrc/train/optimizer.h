@@ -1,0 +1,46 @@
+#pragma once
+
+#include <vector>
+
+#include "model/parameters.h"
+
+namespace vilg {
+
+struct OptimizerOptions {
+  float beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f;
+  float weight_decay = 0.0f;  // on the weights whose ParameterSpec says so: matrices of layers, not
+                              // norms and embeddings
+  float clip_norm = 1.0f;     // of the whole gradient; 0: off
+};
+
+// AdamW over all weights of a model, with clipping by the global norm. States are float32.
+class Optimizer {
+ public:
+  Optimizer(ParameterList& parameters, const OptimizerOptions& options);
+  // Throws what the constructor would, without taking memory.
+  static void check(ParameterList& parameters, const OptimizerOptions& options);
+
+  struct Result {
+    double gradient_norm = 0;  // before clipping
+    bool applied = false;      // false: the gradient was not finite and nothing was changed
+  };
+  // One update from the gradients gathered so far, which are zero afterwards.
+  Result step(float learning_rate, const StopFlag* stop);
+
+  int64_t steps() const { return steps_; }
+  void set_steps(int64_t steps) { steps_ = steps; }
+  ParameterList& parameters() const { return *parameters_; }
+  // By the weights' order, in memory layout.
+  Tensor& first_moment(size_t index) { return m_[index]; }
+  Tensor& second_moment(size_t index) { return v_[index]; }
+
+ private:
+  double gradient_norm(OpContext& context);
+
+  ParameterList* parameters_;
+  OptimizerOptions options_;
+  int64_t steps_ = 0;
+  std::vector<Tensor> m_, v_;
+};
+
+}  // namespace vilg

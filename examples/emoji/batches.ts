@@ -1,0 +1,140 @@
+import { type RgbImage, pixelsToTensor } from '../../lib/data/image.ts'
+import { memoryPairs, shufflePairs } from '../../lib/data/pairs.ts'
+import { CounterRandom } from '../../lib/data/random.ts'
+import type { TextTokenizer } from '../../lib/tokenizer/text-tokenizer.ts'
+import type { GeneratorBatch } from '../../lib/trainer/generator-learner.ts'
+import type { ImageTokenizerBatch } from '../../lib/trainer/image-tokenizer-learner.ts'
+import type { EmojiItem } from './dataset.ts'
+
+/** Options of endless batches. */
+export interface BatchOptions {
+  /** Pairs in a batch. */
+  batch: number
+  /** Decides the order and every other choice. */
+  seed: number
+  /** Number of the first batch. */
+  start: number
+}
+
+/**
+ * Endless batches of pictures, half of them mirrored: it costs nothing, and doubles what the tokenizer sees. Which batch is
+ * number i depends on `seed` and i alone.
+ */
+export async function* imageBatches(
+  items: readonly EmojiItem[],
+  { batch, seed, start }: BatchOptions,
+): AsyncGenerator<ImageTokenizerBatch> {
+  const mirror = new CounterRandom(seed, 2 ** 40) // the epochs use the streams from 0 on
+  let images: RgbImage[] = []
+  for await (const { pair, position } of shufflePairs(memoryPairs(items), { seed, start: start * batch })) {
+    images.push(mirror.at(position) % 2 === 0 ? pair : mirrored(pair))
+    if (images.length < batch) continue
+    yield { images: pixelsToTensor(images) }
+    images = []
+  }
+}
+
+/** All pictures once, in order, in batches of at most `batch`. */
+export async function* imageBatchesInOrder(
+  items: readonly EmojiItem[],
+  batch: number,
+): AsyncGenerator<ImageTokenizerBatch> {
+  for (let first = 0; first < items.length; first += batch) {
+    yield { images: pixelsToTensor(items.slice(first, first + batch)) }
+  }
+}
+
+function mirrored({ pixels, width, height }: RgbImage): RgbImage {
+  const result = new Uint8Array(pixels.length)
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const from = (y * width + x) * 3
+      const to = (y * width + (width - 1 - x)) * 3
+      for (let channel = 0; channel < 3; channel++) result[to + channel] = pixels[from + channel]!
+    }
+  }
+  return { pixels: result, width, height }
+}
+
+/** A picture as tokens, with its captions as tokens. */
+interface TokenizedItem {
+  captions: { ids: Int32Array; valid: Uint8Array }[]
+  image: Int32Array
+}
+
+/** Makes token batches from pictures whose tokens are known. */
+export class PairBatches {
+  readonly #items: readonly EmojiItem[]
+  readonly #tokenized = new Map<string, TokenizedItem>()
+
+  /** @param imageTokens the tokens of every item, by id */
+  constructor(
+    items: readonly EmojiItem[],
+    imageTokens: ReadonlyMap<string, Int32Array>,
+    tokenizer: TextTokenizer,
+    textLength: number,
+  ) {
+    this.#items = items
+    for (const { id, captions } of items) {
+      this.#tokenized.set(id, {
+        captions: captions.map((caption) => tokenizer.encode(caption, { length: textLength })),
+        image: imageTokens.get(id)!,
+      })
+    }
+  }
+
+  /**
+   * Endless batches, every picture with one of its captions: with its name with probability `nameShare`, else with one of the
+   * others. Which batch is number i depends on `seed` and i alone.
+   */
+  async *shuffled({
+    batch,
+    seed,
+    start,
+    nameShare,
+  }: BatchOptions & { nameShare: number }): AsyncGenerator<GeneratorBatch> {
+    const choice = new CounterRandom(seed, 2 ** 40) // the epochs use the streams from 0 on
+    let chosen: { id: string; caption: number }[] = []
+    const stream = shufflePairs(memoryPairs(this.#items), { seed, start: start * batch })
+    for await (const { pair, position } of stream) {
+      const caption = chooseCaption(pair.captions.length, nameShare, choice.at(position) / 2 ** 32)
+      chosen.push({ id: pair.id, caption })
+      if (chosen.length < batch) continue
+      yield this.#batch(chosen)
+      chosen = []
+    }
+  }
+
+  /** All pictures once, in order, with their names, in batches of at most `batch`. */
+  async *inOrder(batch: number): AsyncGenerator<GeneratorBatch> {
+    for (let first = 0; first < this.#items.length; first += batch) {
+      yield this.#batch(this.#items.slice(first, first + batch).map(({ id }) => ({ id, caption: 0 })))
+    }
+  }
+
+  #batch(chosen: readonly { id: string; caption: number }[]): GeneratorBatch {
+    const rows = chosen.map(({ id, caption }) => {
+      const { captions, image } = this.#tokenized.get(id)!
+      return { ...captions[caption]!, image }
+    })
+    const { ids, image } = rows[0]!
+    const batch = {
+      text: new Int32Array(rows.length * ids.length),
+      textValid: new Uint8Array(rows.length * ids.length),
+      image: new Int32Array(rows.length * image.length),
+    }
+    for (const [i, row] of rows.entries()) {
+      batch.text.set(row.ids, i * ids.length)
+      batch.textValid.set(row.valid, i * ids.length)
+      batch.image.set(row.image, i * image.length)
+    }
+    return batch
+  }
+}
+
+/** The caption for a random number from 0 to below 1: 0, the name, for those below `nameShare`, the others share the rest. */
+export function chooseCaption(count: number, nameShare: number, random: number): number {
+  if (count === 1 || random < nameShare) return 0
+  const rest = (random - nameShare) / (1 - nameShare)
+  return 1 + Math.min(count - 2, Math.floor(rest * (count - 1)))
+}

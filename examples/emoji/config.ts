@@ -1,0 +1,188 @@
+import type { TrainerOptions } from '../../lib/trainer/options.ts'
+
+/** All that decides what the emoji model becomes. */
+export interface EmojiConfig {
+  data: {
+    /** Side of the pictures, in pixels. */
+    size: number
+    seed: number
+    /** Longest caption: a character is a token at most, so textLength less CLS and SEP. */
+    maxCharacters: number
+    heldOutShare: number
+    /** Pictures to train on, and as many again at most to hold out; all unless given. */
+    limit?: number
+  }
+  text: {
+    /** The most tokens of the vocabulary; at least its characters and 5. */
+    vocabularySize: number
+  }
+  imageTokenizer: {
+    model: {
+      model: 'vqgan'
+      quantizer: 'nearest'
+      resolution: number
+      channels: number
+      multipliers: number[]
+      residualBlocks: number
+      attentionResolutions: number[]
+      latentChannels: number
+      codebookSize: number
+      codebookDim: number
+    }
+    training: TrainerOptions
+    batch: number
+    steps: number
+    evaluateEvery: number
+    seed: number
+  }
+  generator: {
+    /** Without textVocab, which the text stage decides. */
+    model: {
+      model: 'ernie-vilg-generator'
+      layers: number
+      hidden: number
+      heads: number
+      imageVocab: number
+      textLength: number
+      grid: number
+      kernel: number
+    }
+    training: TrainerOptions
+    batch: number
+    steps: number
+    evaluateEvery: number
+    seed: number
+    /** How often a picture comes with its name; its other captions share the rest. */
+    nameShare: number
+    /** Steps between pictures drawn by the unfinished model. */
+    sampleEvery: number
+  }
+  /** How the finished model draws unless it is told otherwise. */
+  sampling: { temperature: number; topK: number; topP: number }
+}
+
+const textLength = 24
+const codes = 1024
+
+/**
+ * What the model in models/emoji is made with. The whole may take six hours of two cores, the tokenizer a quarter of that.
+ */
+export const emojiConfig: EmojiConfig = {
+  data: {
+    size: 64, // in which the pictures are drawn
+    seed: 1,
+    maxCharacters: textLength - 2, // the longest name has 22 characters
+    heldOutShare: 0.05,
+  },
+  text: {
+    // 2,200 characters, and merged pieces of the few Latin words: no more are there to be had.
+    vocabularySize: 3000,
+  },
+  imageTokenizer: {
+    model: {
+      model: 'vqgan',
+      quantizer: 'nearest',
+      resolution: 64,
+      channels: 32, // GroupNorm has 32 groups, so no fewer; the cost grows with the square
+      multipliers: [1, 2, 4], // reduction 4: eyes and mouths of a face are 2 to 4 pixels wide, which reduction 8 loses
+      residualBlocks: 1,
+      attentionResolutions: [], // in the middle there is one layer of it anyhow
+      latentChannels: 64,
+      codebookSize: codes,
+      codebookDim: 32,
+    },
+    training: {
+      learningRate: 8e-4,
+      warmupSteps: 100,
+      schedule: 'cosine',
+      totalSteps: 9000,
+      minLearningRate: 2e-5,
+      betas: [0.9, 0.99],
+      clipNorm: 1,
+      precision: 'bfloat16',
+      // PSNR counts squares; the absolute error keeps flat colours flat. Without commitment below 1 the encoder clings to its
+      // first codes (0.25 as in the public VQGANs).
+      lossWeights: { reconstruction: 1, absolute: 0.5, commitment: 0.25, codebook: 1 },
+      reviveAfter: 100, // 100 batches of 16 are half an epoch
+      seed: 11,
+    },
+    batch: 16,
+    steps: 9000, // 40 epochs
+    evaluateEvery: 500,
+    seed: 12,
+  },
+  generator: {
+    model: {
+      model: 'ernie-vilg-generator',
+      // 17 million weights: what fits into 40 MB of bfloat16 beside the tokenizer.
+      layers: 8, // of them 2 column, 1 conv, 5 row
+      hidden: 384,
+      heads: 6, // of 64
+      imageVocab: codes,
+      textLength,
+      grid: 16,
+      kernel: 11, // as in the paper; on this grid most of what was drawn
+    },
+    training: {
+      learningRate: 1e-3,
+      warmupSteps: 200,
+      schedule: 'cosine',
+      totalSteps: 7000,
+      minLearningRate: 2e-5,
+      betas: [0.9, 0.95],
+      weightDecay: 0.01, // the training captions are to be learnt by heart: hardly any
+      clipNorm: 1,
+      precision: 'bfloat16',
+      seed: 21,
+    },
+    batch: 16,
+    steps: 7000, // 31 epochs
+    evaluateEvery: 500,
+    seed: 22,
+    nameShare: 0.4, // of six captions: likely enough to be the one that describes best
+    sampleEvery: 1000,
+  },
+  sampling: { temperature: 0.8, topK: 0, topP: 0.95 },
+}
+
+/** All stages in about a minute, to see that they work; what comes out is of no use. */
+export const smallConfig: EmojiConfig = {
+  data: { ...emojiConfig.data, size: 32, limit: 64 },
+  text: emojiConfig.text,
+  imageTokenizer: {
+    ...emojiConfig.imageTokenizer,
+    model: {
+      ...emojiConfig.imageTokenizer.model,
+      resolution: 32,
+      multipliers: [1, 1, 1],
+      latentChannels: 32,
+      codebookSize: 128,
+    },
+    training: {
+      ...emojiConfig.imageTokenizer.training,
+      warmupSteps: 5,
+      totalSteps: 60,
+      reviveAfter: 10,
+    },
+    batch: 8,
+    steps: 60,
+    evaluateEvery: 30,
+  },
+  generator: {
+    ...emojiConfig.generator,
+    model: {
+      ...emojiConfig.generator.model,
+      layers: 3,
+      hidden: 64,
+      heads: 1,
+      grid: 8,
+      imageVocab: 128,
+    },
+    training: { ...emojiConfig.generator.training, warmupSteps: 10, totalSteps: 60 },
+    batch: 8,
+    steps: 60,
+    evaluateEvery: 30,
+    sampleEvery: 60,
+  },
+  sampling: emojiConfig.sampling,
+}

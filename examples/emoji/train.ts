@@ -1,0 +1,95 @@
+// Trains the emoji model from nothing to a bundle: npm run train:emoji -- --help
+import { mkdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { formatSeconds } from '../../lib/trainer/progress.ts'
+import { interruptible, InterruptedError } from '../../lib/trainer/interrupt.ts'
+import { writeBundle } from './bundle.ts'
+import { emojiConfig, type EmojiConfig, smallConfig } from './config.ts'
+import { type EmojiDataset, loadEmojiDataset } from './dataset.ts'
+import { trainGenerator } from './generator-stage.ts'
+import { makeTokens, makeVocabulary, type StageContext, trainImageTokenizer } from './stages.ts'
+
+interface Flags {
+  stage: StageName | 'all'
+  minutes?: number
+  run?: string
+  bundle?: string
+  small: boolean
+}
+
+const stages = {
+  vocabulary: makeVocabulary,
+  'image-tokenizer': trainImageTokenizer,
+  tokens: makeTokens,
+  generator: trainGenerator,
+  bundle: writeBundle,
+} as const
+type StageName = keyof typeof stages
+const stageNames = Object.keys(stages) as StageName[]
+
+const flags = new Command('train:emoji')
+  .description(
+    'Trains vocabulary, image tokenizer and generator on the emoji data set, and writes them as a bundle. ' +
+      'May be ended at any time (Ctrl-C saves first), and goes on where it was when started again.',
+  )
+  .addOption(
+    new Option('--stage <name>', 'do this stage only').choices([...stageNames, 'all']).default('all'),
+  )
+  .option('--minutes <number>', 'end after so many minutes, saving first', positiveNumber)
+  .option('--run <folder>', 'where the run is kept (default: runs/emoji, with --small runs/emoji-small)')
+  .option('--bundle <folder>', 'where the bundle goes (default: models/emoji, with --small <run>/bundle)')
+  .option('--small', 'a tiny configuration that takes about a minute, to see that everything works', false)
+  .parse()
+  .opts<Flags>()
+
+function positiveNumber(text: string): number {
+  const value = Number(text)
+  if (!(value > 0 && Number.isFinite(value))) throw new InvalidArgumentError('Expected a number above 0.')
+  return value
+}
+
+async function loadData({ data }: EmojiConfig, cacheFolder: string): Promise<EmojiDataset> {
+  const { limit, ...options } = data
+  const { train, heldOut } = await loadEmojiDataset({ ...options, cacheFolder })
+  // Evenly over all categories; the held-out ones are no more than those to train on.
+  const some = <T>(items: T[]) =>
+    limit === undefined || items.length <= limit
+      ? items
+      : Array.from({ length: limit }, (_, i) => items[Math.floor((i * items.length) / limit)]!)
+  return { train: some(train), heldOut: some(heldOut) }
+}
+
+async function main(signal: AbortSignal): Promise<void> {
+  const begun = performance.now()
+  const config = flags.small ? smallConfig : emojiConfig
+  const folder = resolve(flags.run ?? (flags.small ? 'runs/emoji-small' : 'runs/emoji'))
+  const bundle = resolve(flags.bundle ?? (flags.small ? join(folder, 'bundle') : 'models/emoji'))
+  await mkdir(folder, { recursive: true })
+  const data = await loadData(config, folder)
+  console.log(`data: ${data.train.length} pictures to train on, ${data.heldOut.length} held out`)
+  const minutesLeft = () => {
+    if (flags.minutes === undefined) return undefined
+    return Math.max(0, flags.minutes - (performance.now() - begun) / 60_000)
+  }
+  const context: StageContext & { bundle: string } = { config, folder, data, minutesLeft, signal, bundle }
+  for (const name of flags.stage === 'all' ? stageNames : [flags.stage]) {
+    signal.throwIfAborted()
+    const stageBegun = performance.now()
+    const finished = await stages[name](context)
+    const seconds = formatSeconds((performance.now() - stageBegun) / 1000)
+    if (!finished) {
+      console.log(`stage ${name}: time is up after ${seconds}; the same command goes on from here`)
+      return
+    }
+    console.log(`stage ${name}: finished (${seconds})`)
+  }
+}
+
+try {
+  await interruptible(main)
+} catch (error) {
+  if (!(error instanceof InterruptedError)) throw error
+  console.log(`${error.message}: saved; the same command goes on from here`)
+  process.exitCode = error.signal === 'SIGINT' ? 130 : 143 // as a shell says of a process that a signal ended
+}

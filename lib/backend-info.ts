@@ -1,0 +1,50 @@
+import { totalmem } from 'node:os'
+
+import { native } from './native/binding.ts'
+import { cudaMissing } from './native/options.ts'
+import { expectInteger, expectOneOf } from './validate.ts'
+
+/** What the library computes on. */
+export interface BackendInfo {
+  /** The device that `device: 'auto'` takes. */
+  device: string
+  /** The instruction set of the CPU kernels in use, such as `x86-64-v4+avx512bf16`. */
+  isa: string
+  /** Those that this machine and this build have, the best one last. */
+  isas: string[]
+  /** Threads of the shared pool, the caller's one included. */
+  threads: number
+  /** Host memory in bytes; `available` is what can still be had (0 where the system does not tell). */
+  memory: { available: number; total: number }
+  /** The CUDA device; null where there is none. */
+  cuda: null | { name: string }
+  /** Why `auto` does not take a CUDA device, where it does not. */
+  fallbackReason?: string
+}
+
+/**
+ * Says what the library computes on.
+ *
+ * @throws VilgError `ERR_VILG_NATIVE_LOAD` where the native module cannot be loaded
+ */
+export function backendInfo(): BackendInfo {
+  const { device, isa, isas, threads, availableBytes } = native().backendInfo()
+  const memory = { available: availableBytes, total: totalmem() }
+  return { device, isa, isas, threads, memory, cuda: null, fallbackReason: cudaMissing }
+}
+
+/**
+ * Sets the number of threads that kernels share, for the whole process: 1 to 1024; one a core unless set (or `VILG_THREADS` is). Work in
+ * flight keeps what it began with. Results do not depend on it.
+ */
+export function setThreads(threads: number): void {
+  native().setThreads(expectInteger('threads', threads, { min: 1, max: 1024 }))
+}
+
+/**
+ * Sets the instruction set of the CPU kernels, for the whole process: one of `backendInfo().isas`; the best one unless set (or `VILG_ISA` is).
+ * For measurements and tests: instruction sets differ in the last bits of their results.
+ */
+export function setIsa(isa: string): void {
+  native().setIsa(expectOneOf('isa', isa, native().backendInfo().isas))
+}

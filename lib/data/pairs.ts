@@ -1,0 +1,285 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { extname, isAbsolute, join, normalize, relative, sep } from 'node:path'
+import { VilgError } from '../errors.ts'
+import {
+  expectInteger,
+  expectOneOf,
+  expectString,
+  outOfRange,
+  rejectUnknownKeys,
+  typeMismatch,
+} from '../validate.ts'
+import { IMAGE_FITS, type ImageFit, type RgbImage, readImage } from './image.ts'
+import { eachInParallel } from './parallel.ts'
+import { epochOrder } from './random.ts'
+
+/** A picture and what it may be called: one sample of training data. */
+export interface ImageTextPair extends RgbImage {
+  /** At least one, none empty; the first is the one that names the picture best. */
+  captions: string[]
+  /** Tells the pair from all others of its source. */
+  id: string
+}
+
+/** Pairs in a fixed order, each read when it is asked for. */
+export interface PairSource<Pair extends ImageTextPair = ImageTextPair> {
+  /** How many there are, at least one. */
+  readonly length: number
+  /** The pair at `index`, from 0 to `length` - 1. */
+  read(index: number): Promise<Pair>
+}
+
+/** A source over pairs that are in memory. */
+export function memoryPairs<Pair extends ImageTextPair>(pairs: readonly Pair[]): PairSource<Pair> {
+  if (!Array.isArray(pairs)) throw typeMismatch('pairs', 'an array of pairs', pairs)
+  if (pairs.length === 0) throw outOfRange('pairs', 'at least one pair', pairs)
+  return {
+    length: pairs.length,
+    read: async (index) => pairs[expectInteger('index', index, { min: 0, max: pairs.length - 1 })]!,
+  }
+}
+
+/** A pair as {@link shufflePairs} gives it: with its place in the stream. */
+export interface ShuffledPair<Pair extends ImageTextPair = ImageTextPair> {
+  pair: Pair
+  /** Number of pairs given before this one since position 0 of the stream. */
+  position: number
+  /** How many times all pairs were given before. */
+  epoch: number
+}
+
+/** Options of {@link shufflePairs}. */
+export interface ShuffleOptions {
+  /** An integer from 0 to 2^53 - 1. */
+  seed: number
+  /** The position to begin at, 0 unless given: that of the first pair not yet used, for a run that goes on. */
+  start?: number
+  /** Where to stop (a multiple of the source's length from position 0 on); endless unless given. */
+  epochs?: number
+}
+
+/**
+ * Streams pairs in random order: every epoch visits each pair once, in an order that depends on `seed` and the number of the
+ * epoch alone. A stream that starts at a later position gives just what an uninterrupted one gives from there on.
+ */
+export async function* shufflePairs<Pair extends ImageTextPair>(
+  source: PairSource<Pair>,
+  options: ShuffleOptions,
+): AsyncGenerator<ShuffledPair<Pair>, void, undefined> {
+  rejectUnknownKeys('shufflePairs options', options, ['seed', 'start', 'epochs'])
+  const seed = expectInteger('seed', options?.seed, { min: 0 })
+  const start = expectInteger('start', options.start ?? 0, { min: 0 })
+  const epochs = options.epochs === undefined ? Infinity : expectInteger('epochs', options.epochs, { min: 1 })
+  const { length } = source
+  for (let epoch = Math.floor(start / length); epoch < epochs; epoch++) {
+    const order = epochOrder(length, seed, epoch)
+    const first = Math.max(0, start - epoch * length)
+    for (let i = first; i < length; i++) {
+      yield { pair: await source.read(order[i]!), position: epoch * length + i, epoch }
+    }
+  }
+}
+
+/** Options of {@link folderPairs}. */
+export interface FolderPairsOptions {
+  /** Side of the square pictures, in pixels. */
+  size: number
+  /** How pictures that are not square become so; `cover` unless given. */
+  fit?: ImageFit
+  /**
+   * Pixels kept in memory, in bytes; 1 GiB unless given. Pictures beyond it are read from their files each time they are asked
+   * for.
+   */
+  maxBytes?: number
+}
+
+/** What {@link folderPairs} found. */
+export interface FolderPairsReport {
+  /** Pairs that can be used. */
+  valid: number
+  /** Samples that cannot, and were left out. */
+  skipped: number
+  /** One entry for each skipped sample: its file, from the folder on, and what is wrong. */
+  problems: { file: string; reason: string }[]
+}
+
+const imageExtensions: ReadonlySet<string> = new Set([
+  '.png',
+  '.jpg',
+  '.jpeg',
+  '.webp',
+  '.gif',
+  '.avif',
+  '.tif',
+  '.tiff',
+])
+const captionList = 'captions.jsonl'
+
+interface Sample {
+  file: string
+  captions: string[]
+}
+
+/**
+ * The pictures of a folder with their captions.
+ *
+ * If the folder has a file `captions.jsonl`, each of its lines is `{"file": "a/b.png", "text": "..."}` or
+ * `{"file": ..., "texts": ["...", ...]}`, paths being relative to the folder; lines of one file add up. Otherwise the folder
+ * is searched with all its subfolders for pictures that have a `.txt` file of the same name beside them, one caption a line.
+ *
+ * Every picture is read once here. Those that cannot be used (damaged, no caption, file missing) are left out and listed in
+ * the report. None left is an error.
+ */
+export async function folderPairs(
+  folder: string,
+  options: FolderPairsOptions,
+): Promise<{ source: PairSource; report: FolderPairsReport }> {
+  expectString('folder', folder)
+  rejectUnknownKeys('folderPairs options', options, ['size', 'fit', 'maxBytes'])
+  const size = expectInteger('size', options?.size, { min: 1, max: 8192 })
+  const maxBytes = expectInteger('maxBytes', options.maxBytes ?? 2 ** 30, { min: 0 })
+  const imageOptions = { size, fit: expectOneOf('fit', options.fit ?? 'cover', IMAGE_FITS) }
+
+  const problems: FolderPairsReport['problems'] = []
+  const samples = await findSamples(folder, problems)
+  const imageBytes = size * size * 3
+  const numKept = Math.floor(maxBytes / imageBytes)
+  const read: ({ sample: Sample; image: RgbImage | undefined } | undefined)[] = []
+  await eachInParallel(samples, async (sample, i) => {
+    try {
+      const image = await readImage(join(folder, sample.file), imageOptions)
+      read[i] = { sample, image: i < numKept ? image : undefined }
+    } catch (error) {
+      const isBadFile =
+        error instanceof VilgError &&
+        (error.code === 'ERR_VILG_INVALID_ARGUMENT' || error.code === 'ERR_VILG_IO')
+      if (!isBadFile) throw error
+      problems.push({ file: sample.file, reason: error.message })
+    }
+  })
+  const usable = read.filter((entry) => entry !== undefined)
+  problems.sort((a, b) => compare(a.file, b.file))
+  if (usable.length === 0) throw noPairs(folder, problems)
+
+  const source: PairSource = {
+    length: usable.length,
+    async read(index) {
+      const { sample, image } = usable[expectInteger('index', index, { min: 0, max: usable.length - 1 })]!
+      const { pixels } = image ?? (await readImage(join(folder, sample.file), imageOptions))
+      return { id: sample.file, captions: sample.captions, pixels, width: size, height: size }
+    },
+  }
+  return { source, report: { valid: usable.length, skipped: problems.length, problems } }
+}
+
+function noPairs(folder: string, problems: FolderPairsReport['problems']): VilgError {
+  const shown = problems.slice(0, 3).map(({ file, reason }) => `${file}: ${reason}`)
+  const found =
+    problems.length === 0 ? 'it has no pictures' : `${problems.length} are unusable (${shown.join('; ')})`
+  const text = `Expected pictures with captions (a .txt beside each, or ${captionList}) in ${folder}, and ${found}`
+  return new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { folder, problems })
+}
+
+async function findSamples(folder: string, problems: FolderPairsReport['problems']): Promise<Sample[]> {
+  let names: string[]
+  try {
+    const entries = await readdir(folder, { recursive: true, withFileTypes: true })
+    const files = entries.filter((entry) => !entry.isDirectory())
+    names = files.map((entry) => portable(relative(folder, join(entry.parentPath, entry.name))))
+  } catch (cause) {
+    const text = `Cannot read the folder ${folder}: ${(cause as Error).message}`
+    throw new VilgError('ERR_VILG_IO', text, { folder }, { cause })
+  }
+  // By code unit, not by the locale, so that every machine has the same order.
+  names.sort(compare)
+  return names.includes(captionList)
+    ? listedSamples(folder, problems)
+    : neighbourSamples(folder, names, problems)
+}
+
+async function neighbourSamples(
+  folder: string,
+  names: readonly string[],
+  problems: FolderPairsReport['problems'],
+): Promise<Sample[]> {
+  const known = new Set(names)
+  const samples: Sample[] = []
+  for (const file of names) {
+    const extension = extname(file)
+    if (!imageExtensions.has(extension.toLowerCase())) continue
+    const textFile = `${file.slice(0, -extension.length)}.txt`
+    if (!known.has(textFile)) {
+      problems.push({ file, reason: `there is no ${textFile} beside it` })
+      continue
+    }
+    const captions = cleanCaptions((await readText(join(folder, textFile))).split('\n'))
+    if (captions.length > 0) samples.push({ file, captions })
+    else problems.push({ file, reason: `${textFile} has no caption` })
+  }
+  return samples
+}
+
+async function listedSamples(folder: string, problems: FolderPairsReport['problems']): Promise<Sample[]> {
+  const byFile = new Map<string, Sample>()
+  const lines = (await readText(join(folder, captionList))).split('\n')
+  for (const [i, line] of lines.entries()) {
+    if (line.trim() === '') continue
+    const parsed = parseLine(line)
+    if (typeof parsed === 'string') {
+      problems.push({ file: `${captionList}:${i + 1}`, reason: parsed })
+      continue
+    }
+    const known = byFile.get(parsed.file)
+    if (known === undefined) byFile.set(parsed.file, parsed)
+    else known.captions = cleanCaptions([...known.captions, ...parsed.captions])
+  }
+  return [...byFile.values()]
+}
+
+/** The sample of one line of `captions.jsonl`, or what is wrong with the line. */
+function parseLine(line: string): Sample | string {
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch (error) {
+    return `not JSON: ${(error as Error).message}`
+  }
+  if (typeof value !== 'object' || value === null) return 'not an object with file and text or texts'
+  const { file, text, texts } = value as Record<string, unknown>
+  if (typeof file !== 'string' || file === '') return 'no file'
+  const path = portable(normalize(file))
+  if (isAbsolute(path) || path.split('/')[0] === '..') return `the file ${file} lies outside the folder`
+  const given = texts ?? (text === undefined ? [] : [text])
+  if (!Array.isArray(given) || given.some((one) => typeof one !== 'string')) {
+    return 'text is not a string, or texts not an array of strings'
+  }
+  const captions = cleanCaptions(given as string[])
+  return captions.length > 0 ? { file: path, captions } : 'no caption'
+}
+
+function cleanCaptions(captions: readonly string[]): string[] {
+  const trimmed = captions.map((caption) => caption.replace(/^\ufeff/, '').trim())
+  return [...new Set(trimmed.filter((caption) => caption !== ''))]
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (cause) {
+    throw new VilgError(
+      'ERR_VILG_IO',
+      `Cannot read ${path}: ${(cause as Error).message}`,
+      { path },
+      { cause },
+    )
+  }
+}
+
+/** With `/` between folders, so that ids are the same on every system. */
+function portable(path: string): string {
+  return path.replaceAll(sep, '/')
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}

@@ -1,0 +1,246 @@
+import {
+  expectBoolean,
+  expectInteger,
+  expectNumber,
+  expectOneOf,
+  outOfRange,
+  rejectUnknownKeys,
+  typeMismatch,
+} from '../validate.ts'
+import { SCHEDULES, type Schedule } from './schedule.ts'
+
+/** What a trainer can train. */
+export const TARGET_KINDS = Object.freeze(['generator', 'image-tokenizer'] as const)
+
+/** One of {@link TARGET_KINDS}. */
+export type TargetKind = (typeof TARGET_KINDS)[number]
+
+/** The types that products may be computed in. Weights, sums and states are float32 always. */
+export const COMPUTE_PRECISIONS = Object.freeze(['float32', 'bfloat16'] as const)
+
+/** One of {@link COMPUTE_PRECISIONS}. */
+export type ComputePrecision = (typeof COMPUTE_PRECISIONS)[number]
+
+/** Weights of the two losses of a generator (0 leaves a direction out, which costs nothing then); not both 0. */
+export interface DirectionWeights {
+  textToImage?: number
+  imageToText?: number
+}
+
+/** Weights of the losses of an image tokenizer. */
+export interface TokenizerLossWeights {
+  /** Mean squared error of the picture. */
+  reconstruction?: number
+  /** Mean absolute error of the picture. */
+  absolute?: number
+  /** Pulls the encoder's vectors to their codes. */
+  commitment?: number
+  /** Pulls the codes to the vectors that chose them. */
+  codebook?: number
+}
+
+/** Options of a trainer; those not given are in {@link DEFAULT_TRAINER_OPTIONS}. */
+export interface TrainerOptions {
+  /** The highest learning rate, above 0. */
+  learningRate?: number
+  /** Steps over which it rises from nothing. */
+  warmupSteps?: number
+  /** `cosine` needs `totalSteps`. */
+  schedule?: Schedule
+  /** Where `cosine` ends; above `warmupSteps`. */
+  totalSteps?: number
+  /** What `cosine` ends at; up to `learningRate`. */
+  minLearningRate?: number
+  /** How much of the old moments AdamW keeps a step, each from 0 to below 1. */
+  betas?: readonly [number, number]
+  /** Added to the root of AdamW's second moment; above 0. */
+  epsilon?: number
+  /** Of the matrices of the layers; norms, biases and embeddings are left alone. */
+  weightDecay?: number
+  /** A longer gradient is scaled down to this norm; 0 turns it off. */
+  clipNorm?: number
+  /** Micro-batches a step; together they count as one batch. */
+  accumulate?: number
+  /** The type of the products. */
+  precision?: ComputePrecision
+  /** Decides what is random in training (which vectors replace dead codes); 0 to 2^53 - 1. */
+  seed?: number
+  /** Generators only. */
+  directionWeights?: DirectionWeights
+  /** Generators only: the share of the target that is spread over all tokens, from 0 to below 1. */
+  labelSmoothing?: number
+  /** Generators only: weight of the squared logarithm of the softmax's sum, which keeps logits small. */
+  zLoss?: number
+  /** Image tokenizers only. */
+  lossWeights?: TokenizerLossWeights
+  /** Image tokenizers only: codes that none of this many steps chose are replaced by vectors of the batch; 0 never does. */
+  reviveAfter?: number
+  /** Image tokenizers only: whether the codebook begins as vectors that the encoder gives for the first batch. */
+  initializeCodebook?: boolean
+}
+
+/** Every option with its value. Options that a target does not have, and unneeded ones of the schedule, are undefined. */
+export interface ResolvedTrainerOptions {
+  learningRate: number
+  warmupSteps: number
+  schedule: Schedule
+  totalSteps?: number
+  minLearningRate?: number
+  betas: readonly [number, number]
+  epsilon: number
+  weightDecay: number
+  clipNorm: number
+  accumulate: number
+  precision: ComputePrecision
+  seed: number
+  directionWeights?: Required<DirectionWeights>
+  labelSmoothing?: number
+  zLoss?: number
+  lossWeights?: Required<TokenizerLossWeights>
+  reviveAfter?: number
+  initializeCodebook?: boolean
+}
+
+/** The options of a trainer where none are given. */
+export const DEFAULT_TRAINER_OPTIONS = Object.freeze({
+  learningRate: 3e-4,
+  warmupSteps: 0,
+  schedule: 'constant',
+  minLearningRate: 0,
+  betas: Object.freeze([0.9, 0.95] as const),
+  epsilon: 1e-8,
+  weightDecay: 0,
+  clipNorm: 1,
+  accumulate: 1,
+  precision: 'float32',
+  seed: 0,
+  directionWeights: Object.freeze({ textToImage: 1, imageToText: 1 }),
+  labelSmoothing: 0,
+  zLoss: 0,
+  lossWeights: Object.freeze({ reconstruction: 1, absolute: 0, commitment: 1, codebook: 1 }),
+  reviveAfter: 0,
+  initializeCodebook: true,
+} as const satisfies TrainerOptions)
+
+const commonKeys = [
+  'learningRate',
+  'warmupSteps',
+  'schedule',
+  'totalSteps',
+  'minLearningRate',
+  'betas',
+  'epsilon',
+  'weightDecay',
+  'clipNorm',
+  'accumulate',
+  'precision',
+  'seed',
+] as const
+const kindKeys = {
+  generator: ['directionWeights', 'labelSmoothing', 'zLoss'],
+  'image-tokenizer': ['lossWeights', 'reviveAfter', 'initializeCodebook'],
+} as const satisfies Record<TargetKind, readonly (keyof TrainerOptions)[]>
+
+/** The keys of {@link TrainerOptions} that a target of this kind has. */
+export function trainerOptionKeys(kind: TargetKind): readonly (keyof TrainerOptions)[] {
+  return [...commonKeys, ...kindKeys[kind]]
+}
+
+/** Checks options and fills in the defaults. Throws `ERR_VILG_INVALID_ARGUMENT` for what does not fit `kind` too. */
+export function resolveTrainerOptions(
+  kind: TargetKind,
+  options: TrainerOptions = {},
+): ResolvedTrainerOptions {
+  rejectUnknownKeys(`trainer options (${kind})`, options, trainerOptionKeys(kind))
+  const given = { ...DEFAULT_TRAINER_OPTIONS, ...withoutUndefined(options) } as Required<TrainerOptions>
+  const warmupSteps = expectInteger('warmupSteps', given.warmupSteps, { min: 0 })
+  const learningRate = positive('learningRate', given.learningRate)
+  return {
+    learningRate,
+    warmupSteps,
+    ...resolveSchedule(options, learningRate, warmupSteps),
+    betas: resolveBetas(given.betas),
+    epsilon: positive('epsilon', given.epsilon),
+    weightDecay: expectNumber('weightDecay', given.weightDecay, { min: 0 }),
+    clipNorm: expectNumber('clipNorm', given.clipNorm, { min: 0 }),
+    accumulate: expectInteger('accumulate', given.accumulate, { min: 1 }),
+    precision: expectOneOf('precision', given.precision, COMPUTE_PRECISIONS),
+    seed: expectInteger('seed', given.seed, { min: 0 }),
+    ...(kind === 'generator' ? resolveGeneratorOptions(given) : resolveTokenizerOptions(given)),
+  }
+}
+
+function resolveSchedule(options: TrainerOptions, learningRate: number, warmupSteps: number) {
+  const schedule = expectOneOf('schedule', options.schedule ?? DEFAULT_TRAINER_OPTIONS.schedule, SCHEDULES)
+  if (schedule === 'constant') {
+    for (const key of ['totalSteps', 'minLearningRate'] as const) {
+      // it would be ignored
+      if (options[key] !== undefined) throw outOfRange(key, "none without schedule: 'cosine'", options[key])
+    }
+    return { schedule }
+  }
+  return {
+    schedule,
+    totalSteps: expectInteger('totalSteps', options.totalSteps, { min: warmupSteps + 1 }),
+    minLearningRate: expectNumber(
+      'minLearningRate',
+      options.minLearningRate ?? DEFAULT_TRAINER_OPTIONS.minLearningRate,
+      { min: 0, max: learningRate },
+    ),
+  }
+}
+
+function resolveBetas(betas: unknown): readonly [number, number] {
+  if (!Array.isArray(betas) || betas.length !== 2) throw typeMismatch('betas', 'two numbers', betas)
+  const [first, second] = betas.map((value, i) => belowOne(`betas[${i}]`, value))
+  return [first!, second!]
+}
+
+function resolveGeneratorOptions(given: Required<TrainerOptions>) {
+  const directionWeights = resolveWeights(
+    'directionWeights',
+    given.directionWeights,
+    DEFAULT_TRAINER_OPTIONS.directionWeights,
+  )
+  return {
+    directionWeights,
+    labelSmoothing: belowOne('labelSmoothing', given.labelSmoothing),
+    zLoss: expectNumber('zLoss', given.zLoss, { min: 0 }),
+  }
+}
+
+function resolveTokenizerOptions(given: Required<TrainerOptions>) {
+  return {
+    lossWeights: resolveWeights('lossWeights', given.lossWeights, DEFAULT_TRAINER_OPTIONS.lossWeights),
+    reviveAfter: expectInteger('reviveAfter', given.reviveAfter, { min: 0 }),
+    initializeCodebook: expectBoolean('initializeCodebook', given.initializeCodebook),
+  }
+}
+
+function resolveWeights<Key extends string>(
+  name: string,
+  weights: Partial<Record<Key, number>>,
+  defaults: Readonly<Record<Key, number>>,
+): Record<Key, number> {
+  const keys = Object.keys(defaults) as Key[]
+  rejectUnknownKeys(name, weights, keys)
+  const entries = keys.map((key) => {
+    return [key, expectNumber(`${name}.${key}`, weights[key] ?? defaults[key], { min: 0 })] as const
+  })
+  if (entries.every(([, weight]) => weight === 0)) throw outOfRange(name, 'a weight above 0', weights)
+  return Object.fromEntries(entries) as Record<Key, number>
+}
+
+function positive(name: string, value: unknown): number {
+  if (expectNumber(name, value, { min: 0 }) === 0) throw outOfRange(name, 'a number above 0', value)
+  return value as number
+}
+
+function belowOne(name: string, value: unknown): number {
+  if (expectNumber(name, value, { min: 0 }) >= 1) throw outOfRange(name, 'a number from 0 to below 1', value)
+  return value as number
+}
+
+function withoutUndefined<T extends object>(values: T): Partial<T> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>
+}

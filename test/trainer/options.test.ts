@@ -1,0 +1,93 @@
+import test from 'ava'
+import { resolveTrainerOptions, trainerOptionKeys } from '../../lib/trainer/options.ts'
+import { learningRateAt } from '../../lib/trainer/schedule.ts'
+
+const invalid = { code: 'ERR_VILG_INVALID_ARGUMENT' }
+
+test('the warm-up rises in a line and ends at the full rate', (t) => {
+  const plan = {
+    learningRate: 0.8,
+    warmupSteps: 4,
+    totalSteps: 0,
+    minLearningRate: 0,
+    schedule: 'constant',
+  } as const
+  const rates = [0, 1, 2, 3, 4, 1000].map((step) => learningRateAt(step, plan))
+  t.deepEqual(rates, [0.2, 0.4, 0.8 * 0.75, 0.8, 0.8, 0.8])
+})
+
+test('cosine goes down from the warm-up to the end and stays there', (t) => {
+  const plan = {
+    learningRate: 1,
+    warmupSteps: 10,
+    totalSteps: 110,
+    minLearningRate: 0.2,
+    schedule: 'cosine',
+  } as const
+  t.is(learningRateAt(9, plan), 1)
+  t.is(learningRateAt(10, plan), 1)
+  t.true(Math.abs(learningRateAt(60, plan) - 0.6) < 1e-12) // half way: the mean
+  t.true(Math.abs(learningRateAt(35, plan) - (0.2 + 0.8 * 0.5 * (1 + Math.SQRT1_2))) < 1e-12) // a quarter
+  t.is(learningRateAt(110, plan), 0.2)
+  t.is(learningRateAt(5000, plan), 0.2)
+  for (let step = 10; step < 110; step++) {
+    t.true(learningRateAt(step + 1, plan) < learningRateAt(step, plan))
+  }
+})
+
+test('defaults, and what each kind of target has', (t) => {
+  const generator = resolveTrainerOptions('generator')
+  t.is(generator.schedule, 'constant')
+  t.deepEqual(generator.directionWeights, { textToImage: 1, imageToText: 1 })
+  t.is(generator.lossWeights, undefined)
+  const tokenizer = resolveTrainerOptions('image-tokenizer', { lossWeights: { commitment: 0.25 } })
+  t.deepEqual(tokenizer.lossWeights, { reconstruction: 1, absolute: 0, commitment: 0.25, codebook: 1 })
+  t.is(tokenizer.labelSmoothing, undefined)
+  // what was resolved can be given again, as resuming does
+  for (const [kind, options] of [
+    ['generator', generator],
+    ['image-tokenizer', tokenizer],
+  ] as const) {
+    t.deepEqual(resolveTrainerOptions(kind, options), options)
+    t.deepEqual(resolveTrainerOptions(kind, JSON.parse(JSON.stringify(options)) as object), options)
+  }
+  t.true(trainerOptionKeys('generator').includes('zLoss'))
+  t.false(trainerOptionKeys('image-tokenizer').includes('zLoss'))
+})
+
+test('bad options', (t) => {
+  const bad: [object, RegExp][] = [
+    [{ learningrate: 1 }, /unknown key "learningrate"/],
+    [{ reviveAfter: 3 }, /unknown key "reviveAfter"/],
+    [{ learningRate: 0 }, /a number above 0 for learningRate, received 0/],
+    [{ learningRate: NaN }, /learningRate, received NaN/],
+    [{ learningRate: '1' }, /learningRate/],
+    [{ warmupSteps: -1 }, /warmupSteps/],
+    [{ schedule: 'linear' }, /"constant", "cosine" for schedule/],
+    [{ schedule: 'cosine' }, /totalSteps/],
+    [{ schedule: 'cosine', warmupSteps: 9, totalSteps: 9 }, /at least 10 for totalSteps/],
+    [{ schedule: 'cosine', totalSteps: 9, minLearningRate: 1 }, /minLearningRate/],
+    [{ totalSteps: 9 }, /none without schedule: 'cosine' for totalSteps/],
+    [{ minLearningRate: 0 }, /for minLearningRate/],
+    [{ betas: [0.9] }, /two numbers for betas/],
+    [{ betas: [0.9, 1] }, /betas\[1\], received 1/],
+    [{ epsilon: 0 }, /epsilon/],
+    [{ weightDecay: -1 }, /weightDecay/],
+    [{ clipNorm: Infinity }, /clipNorm/],
+    [{ accumulate: 0 }, /accumulate/],
+    [{ accumulate: 1.5 }, /accumulate/],
+    [{ precision: 'float16' }, /precision/],
+    [{ seed: -1 }, /seed/],
+    [{ labelSmoothing: 1 }, /labelSmoothing/],
+    [{ zLoss: -1 }, /zLoss/],
+    [{ directionWeights: { textToImage: 0, imageToText: 0 } }, /a weight above 0 for directionWeights/],
+    [{ directionWeights: { textToImages: 1 } }, /unknown key "textToImages"/],
+    [{ directionWeights: { textToImage: -1 } }, /directionWeights.textToImage/],
+  ]
+  for (const [options, message] of bad) {
+    t.throws(() => resolveTrainerOptions('generator', options), { ...invalid, message })
+  }
+  t.throws(() => resolveTrainerOptions('image-tokenizer', { zLoss: 1 }), invalid)
+  t.throws(() => resolveTrainerOptions('image-tokenizer', { reviveAfter: 0.5 }), invalid)
+  t.throws(() => resolveTrainerOptions('image-tokenizer', { initializeCodebook: 1 as never }), invalid)
+})

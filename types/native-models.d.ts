@@ -1,0 +1,221 @@
+/**
+ * The part of the native contract (types/native.d.ts) that concerns models: handles, decoding sessions and trainers. Sizes and
+ * options are checked by lib/; the native side checks again what memory safety needs. All batches are row-major.
+ */
+
+import type { NativeHandle, TaskControl } from './native.d.ts'
+
+export type NativePrecision = 'float32' | 'bfloat16'
+export type NativeDirection = 'text-to-image' | 'image-to-text'
+
+/** Where a model's weights live and how they are stored. `ref` is the scalar oracle, for tests. */
+export interface NativeModelOptions {
+  backend: 'cpu' | 'ref'
+  precision: NativePrecision
+}
+
+export interface NativeGeneratorConfig {
+  layers: number
+  hidden: number
+  heads: number
+  textVocab: number
+  imageVocab: number
+  textLength: number
+  grid: number
+  kernel: number
+  fullAttention: boolean
+}
+
+export interface NativeDrawOptions {
+  /** 0 to 2^53 - 1. */
+  seed: number
+  /** 0: greedy. */
+  temperature: number
+  /** 0: off. */
+  topK: number
+  /** 1: off. */
+  topP: number
+}
+
+/** `text` B x T, `valid` B x T, `image` B x G*G. */
+export type NativeBatch = [text: Int32Array, valid: Uint8Array, image: Int32Array, batch: number]
+
+export interface NativeGenerator extends NativeHandle {
+  readonly parameterCount: number
+  readonly device: string
+  readonly precision: NativePrecision
+  forward(
+    ...args: [...NativeBatch, direction: NativeDirection, control?: TaskControl]
+  ): Promise<{ logits: Float32Array; shape: [number, number, number]; loss: number; rowLosses: Float32Array }>
+  /** The gradients of this batch alone, by weight name, in the layout of the checkpoint. */
+  gradients(
+    ...args: [...NativeBatch, direction: NativeDirection, control?: TaskControl]
+  ): Promise<{ loss: number; names: string[]; gradients: Float32Array[] }>
+  /** Writes weights (matrices in `precision`) as one safetensors file, atomically. */
+  save(path: string, precision: NativePrecision, control?: TaskControl): Promise<void>
+}
+
+export interface NativeImageSession extends NativeHandle {
+  /** At most `count` tokens more. `tokens` rows x n, -1 where not yet drawn; `logProbabilities` a row each. */
+  step(
+    count: number,
+    control?: TaskControl,
+  ): Promise<{ position: number; tokens: Int32Array; logProbabilities: Float64Array }>
+}
+
+export interface NativeTextSession extends NativeHandle {
+  step(count: number, control?: TaskControl): Promise<{ position: number; done: boolean }>
+  /** Without CLS and SEP; beams come best first. */
+  texts(): { tokens: Int32Array; logProbability: number; ended: boolean }[]
+}
+
+export interface NativeVqganConfig {
+  quantizer: 'nearest' | 'gumbel'
+  resolution: number
+  channels: number
+  multipliers: number[]
+  residualBlocks: number
+  attentionResolutions: number[]
+  latentChannels: number
+  codebookSize: number
+  codebookDim: number
+}
+
+export interface NativeImageTokenizer extends NativeHandle {
+  readonly parameterCount: number
+  readonly device: string
+  readonly precision: NativePrecision
+  /** `images` B x 3 x S x S in [-1, 1]. */
+  encode(
+    images: Float32Array,
+    count: number,
+    control?: TaskControl,
+  ): Promise<{ indices: Int32Array; prequant: Float32Array }>
+  decode(indices: Int32Array, count: number, control?: TaskControl): Promise<Float32Array>
+  /** Losses (model.md section 6, by term) and gradients of this batch alone. */
+  gradients(
+    images: Float32Array,
+    count: number,
+    weights: NativeTokenizerLossWeights,
+    control?: TaskControl,
+  ): Promise<{ losses: NativeTokenizerLosses; names: string[]; gradients: Float32Array[] }>
+  save(path: string, precision: NativePrecision, control?: TaskControl): Promise<void>
+}
+
+export interface NativeTokenizerLossWeights {
+  /** Mean squared error of the picture. */
+  reconstruction: number
+  /** Mean absolute error of the picture. */
+  absolute: number
+  /** |sg[z] - E(x)|^2: moves the encoder. */
+  commitment: number
+  /** |sg[E(x)] - z|^2: moves the codebook. */
+  codebook: number
+}
+export interface NativeTokenizerLosses {
+  /** The weighted sum. */
+  total: number
+  reconstruction: number
+  absolute: number
+  commitment: number
+  codebook: number
+}
+
+export interface NativeOptimizerOptions {
+  beta1: number
+  beta2: number
+  epsilon: number
+  weightDecay: number
+  /** 0: off. */
+  clipNorm: number
+  /** The type of the products; weights and states are float32. */
+  compute: NativePrecision
+}
+
+interface NativeTrainer extends NativeHandle {
+  readonly steps: number
+  /** One AdamW update from what was accumulated; `applied` is false where the gradient was not finite (nothing changed). */
+  apply(learningRate: number, control?: TaskControl): Promise<{ gradientNorm: number; applied: boolean }>
+  /** Everything a bit-exact continuation needs besides the configuration (weights, moments, counters), as one safetensors file. */
+  saveState(path: string, control?: TaskControl): Promise<void>
+  loadState(path: string, control?: TaskControl): Promise<void>
+}
+
+export interface NativeGeneratorTrainer extends NativeTrainer {
+  /** Adds `scale` times the gradient of this batch, both directions; a direction of weight 0 is left out. */
+  accumulate(
+    ...args: [
+      ...NativeBatch,
+      options: {
+        textToImageWeight: number
+        imageToTextWeight: number
+        labelSmoothing: number
+        zLoss: number
+      },
+      scale: number,
+      control?: TaskControl,
+    ]
+  ): Promise<{ textToImage: number; imageToText: number }>
+}
+
+export interface NativeImageTokenizerTrainer extends NativeTrainer {
+  accumulate(
+    images: Float32Array,
+    count: number,
+    weights: NativeTokenizerLossWeights,
+    scale: number,
+    control?: TaskControl,
+  ): Promise<{ losses: NativeTokenizerLosses; perplexity: number; codesUsed: number }>
+  /** Codes that no vector of the last `steps` updates chose are replaced by vectors of the last batch; how many were. */
+  revive(steps: number, seed: number, control?: TaskControl): Promise<number>
+  /** Sets the codebook to encoder outputs of this batch (repeated with noise where there are too few). */
+  initializeCodebook(images: Float32Array, count: number, seed: number, control?: TaskControl): Promise<void>
+}
+
+export interface NativeModels {
+  createGenerator(
+    config: NativeGeneratorConfig,
+    options: NativeModelOptions,
+    seed: number,
+    control?: TaskControl,
+  ): Promise<NativeGenerator>
+  loadGenerator(
+    config: NativeGeneratorConfig,
+    options: NativeModelOptions,
+    path: string,
+    control?: TaskControl,
+  ): Promise<NativeGenerator>
+  /** Candidate r draws from the random stream firstStream + r. `text` and `valid` are one prompt (T). */
+  createImageSession(
+    generator: NativeGenerator,
+    text: Int32Array,
+    valid: Uint8Array,
+    rows: number,
+    firstStream: number,
+    draw: NativeDrawOptions,
+  ): NativeImageSession
+  createTextSession(
+    generator: NativeGenerator,
+    image: Int32Array,
+    rows: number,
+    options: { beamSearch: boolean; lengthPenalty: number; cls: number; sep: number; banned: Int32Array },
+    draw: NativeDrawOptions,
+  ): NativeTextSession
+  createImageTokenizer(
+    config: NativeVqganConfig,
+    options: NativeModelOptions,
+    seed: number,
+    control?: TaskControl,
+  ): Promise<NativeImageTokenizer>
+  loadImageTokenizer(
+    config: NativeVqganConfig,
+    options: NativeModelOptions,
+    path: string,
+    control?: TaskControl,
+  ): Promise<NativeImageTokenizer>
+  createGeneratorTrainer(generator: NativeGenerator, options: NativeOptimizerOptions): NativeGeneratorTrainer
+  createImageTokenizerTrainer(
+    tokenizer: NativeImageTokenizer,
+    options: NativeOptimizerOptions,
+  ): NativeImageTokenizerTrainer
+}
