@@ -30,6 +30,9 @@ void gather(const GatherParams& p, OpContext& ctx) {
         std::memcpy(out, static_cast<const float*>(p.table) + from,
                     static_cast<size_t>(p.dim) * sizeof(float));
       }
+      if (p.offset) {
+        for (int64_t k = 0; k < p.dim; ++k) out[k] += p.offset[k];
+      }
     }
   });
 }

@@ -10,7 +10,7 @@ void gather(const GatherParams& p, OpContext&) {
   for (int64_t i = 0; i < p.rows; ++i) {
     for (int64_t k = 0; k < p.dim; ++k) {
       write(p.out, DType::kFloat32, i * p.dim + k,
-            read(p.table, p.table_dtype, p.indices[i] * p.dim + k));
+            read(p.table, p.table_dtype, p.indices[i] * p.dim + k) + (p.offset ? p.offset[k] : 0));
     }
   }
 }

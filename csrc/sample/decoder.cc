@@ -194,20 +194,24 @@ void Decoder::image_prefix(const std::vector<int32_t>& image, const StopFlag* st
   const GeneratorConfig& config = generator_->config();
   Backend& backend = generator_->backend();
   OpContext context = backend.context(stop);
-  // the stream without text: image queries see none (image to text, docs/model.md "Who attends to
-  // whom")
+  // image queries see no text (image to text, docs/model.md "Who attends to whom"), so one PAD
+  // stands for it, as ops want some; its row comes last and goes nowhere
   StreamSizes sizes = config.sizes();
-  sizes.text_length = 0;
-  const int64_t m = sizes.stream_length(), C = config.hidden;
-  VILG_CHECK(prefix_length_ == 0 && m <= prefix_capacity_, kInternal, "image prefix of %lld tokens",
-             static_cast<long long>(m));
+  sizes.text_length = 1;
+  const int64_t m = sizes.stream_length(), kept = m - 1, C = config.hidden;
+  VILG_CHECK(prefix_length_ == 0 && kept <= prefix_capacity_, kInternal,
+             "image prefix of %lld tokens", static_cast<long long>(kept));
   reserve(m);
   const Tensor ids = backend.upload(image.data(), DType::kInt32, {config.image_length()});
+  const int32_t pad = 0;
+  const uint8_t invalid = 0;
+  const Tensor text = backend.upload(&pad, DType::kInt32, {1});
+  const Tensor text_valid = backend.upload(&invalid, DType::kUInt8, {1});
   const Tensor x = hidden(m);
   const StreamTables tables = generator_->tables();
   StreamEmbeddingForwardParams embedding;
   embedding.out = x.data();
-  embedding.text = ids.as<int32_t>();  // not read: the text is empty
+  embedding.text = text.as<int32_t>();
   embedding.image = ids.as<int32_t>();
   embedding.text_embedding = tables.text_embedding->value.data();
   embedding.image_embedding = tables.image_embedding->value.data();
@@ -233,7 +237,7 @@ void Decoder::image_prefix(const std::vector<int32_t>& image, const StopFlag* st
     CacheWriteParams write;
     write.k_cache = cache.prefix_k.data(), write.v_cache = cache.prefix_v.data();
     write.k = qkv_.f32() + C, write.v = qkv_.f32() + 2 * C;
-    write.token_stride = 3 * C, write.tokens = m;
+    write.token_stride = 3 * C, write.tokens = kept;
     write.heads = config.heads, write.head_size = config.head_size(),
     write.capacity = prefix_capacity_;
     write.slot_step = 1;
@@ -246,6 +250,7 @@ void Decoder::image_prefix(const std::vector<int32_t>& image, const StopFlag* st
     attention.q = qkv_.f32(), attention.k = qkv_.f32() + C, attention.v = qkv_.f32() + 2 * C;
     attention.out_strides = {m * C, C, config.head_size()};
     attention.qkv_strides = {m * 3 * C, 3 * C, config.head_size()};
+    attention.text_valid = text_valid.as<uint8_t>();
     attention.compute = generator_->precision();
     attention.batch = 1, attention.heads = config.heads, attention.head_size = config.head_size();
     attention.scale = 1.0f / std::sqrt(static_cast<float>(config.head_size()));
@@ -255,7 +260,7 @@ void Decoder::image_prefix(const std::vector<int32_t>& image, const StopFlag* st
     backend.ops().attention_forward(attention, context);
     after_attention(block, x, m, context);
   }
-  prefix_length_ = m;
+  prefix_length_ = kept;
 }
 
 void Decoder::step(const Tensor& x, int64_t position, const StopFlag* stop) {

@@ -230,13 +230,15 @@ VILG_TEST(gather_and_scatter_add) {
       const auto table = random_floats(static_cast<size_t>(size * dim), 5);
       const auto table_half = to_bf16(table);
       const auto dout = random_floats(static_cast<size_t>(rows * dim), 6);
+      const auto offset = random_floats(static_cast<size_t>(dim), 7);
       std::vector<int32_t> indices;
       for (int32_t i = 0; i < rows; ++i) indices.push_back(i * i % static_cast<int32_t>(size));
-      for (DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      const auto check = [&](DType dtype, bool with_offset) {
         std::vector<float> results[2];
         for (const OpTable* ops : {&ref_ops(), &cpu_ops()}) {
           Guarded<float> out(dout.size());
           GatherParams p;
+          p.offset = with_offset ? offset.data() : nullptr;
           p.out = out.data();
           p.table =
               dtype == DType::kFloat32 ? static_cast<const void*>(table.data()) : table_half.data();
@@ -251,8 +253,13 @@ VILG_TEST(gather_and_scatter_add) {
         }
         EXPECT(results[0] == results[1], "%s gather %lld", isa, static_cast<long long>(dim));
         const auto source = dtype == DType::kFloat32 ? table : to_float(table_half);
-        EXPECT(results[0].back() == source[static_cast<size_t>(indices.back() * dim + dim - 1)],
+        EXPECT(results[0].back() == source[static_cast<size_t>(indices.back() * dim + dim - 1)] +
+                                        (with_offset ? offset.back() : 0.0f),
                "gather's last element");
+      };
+      for (DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+        check(dtype, false);
+        check(dtype, true);
       }
       std::vector<float> sums[2];
       for (const OpTable* ops : {&ref_ops(), &cpu_ops()}) {

@@ -9,7 +9,8 @@ import { expectInteger } from '../validate.ts'
 /** What the promise of a native task rejects with after its stop flag was raised; call.ts puts the signal's reason in its place. */
 export const stopped: object = Object.freeze({ stopped: true })
 
-interface PackageFolder {
+/** Where the package is installed. */
+export interface PackageFolder {
   path: string
   version: string
 }
@@ -35,7 +36,8 @@ export function native(): NativeBinding {
 }
 
 // lib/native/binding.ts (tsx) and dist/lib/native/binding.js (compiled) are the two places this file is run from.
-function packageFolder(): PackageFolder {
+/** The root of the installed package, and its version. */
+export function packageFolder(): PackageFolder {
   for (const up of ['../../', '../../../']) {
     const url = new URL(up, import.meta.url)
     try {

@@ -21,6 +21,14 @@ const surface = {
   openSafetensors: 'function',
   writeSafetensors: 'function',
   writeFile: 'function',
+  createGenerator: 'function',
+  loadGenerator: 'function',
+  createImageSession: 'function',
+  createTextSession: 'function',
+  createImageTokenizer: 'function',
+  loadImageTokenizer: 'function',
+  createGeneratorTrainer: 'function',
+  createImageTokenizerTrainer: 'function',
 } as const satisfies Record<keyof NativeBinding, 'string' | 'function' | 'class'>
 
 test('the module exports what its contract says and nothing else', (t) => {

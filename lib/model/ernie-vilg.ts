@@ -1,0 +1,216 @@
+import { stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { VilgError } from '../errors.ts'
+import { packageFolder } from '../native/binding.ts'
+import { checkSignal } from '../native/call.ts'
+import { Lifetime } from '../native/lifetime.ts'
+import { PLAIN_SAMPLING, type SamplingDefaults } from '../sampler/options.ts'
+import { TextTokenizer } from '../tokenizer/text-tokenizer.ts'
+import { expectString, rejectUnknownKeys, typeMismatch } from '../validate.ts'
+import {
+  BUNDLE_FILE,
+  type BundleInfo,
+  bundleText,
+  checkBundleInfo,
+  readBundle,
+  type Task,
+} from './bundle-file.ts'
+import { WEIGHTS_FILE } from './config-file.ts'
+import { Generator } from './generator.ts'
+import { ImageTokenizer } from './image-tokenizer.ts'
+import { checkLoadOptions, checkSavePrecision, type LoadOptions, type SaveOptions } from './model.ts'
+import { writeDraft, writeFolder } from './model-folder.ts'
+
+/** The parts of a bundle, and what is known of it. */
+export interface BundleParts extends Partial<BundleInfo> {
+  generator: Generator
+  imageTokenizer: ImageTokenizer
+  textTokenizer: TextTokenizer
+}
+
+const infoKeys = ['name', 'description', 'trainedFor', 'samplingDefaults'] as const
+const folders = { generator: 'generator', imageTokenizer: 'image-tokenizer', textTokenizer: 'text-tokenizer' }
+/** The small model that ships with the package, from its root. */
+const shipped = 'models/emoji'
+
+/**
+ * All that drawing and describing need: a generator, the tokenizers of its two halves, and what they were trained for.
+ *
+ * A bundle is a folder: `bundle.json`, and the folders `generator`, `image-tokenizer` and `text-tokenizer` as the parts save them.
+ *
+ * ```ts
+ * await using model = await ErnieVilg.load()
+ * const [image] = await new Sampler(model).textToImage('红苹果')
+ * ```
+ */
+export class ErnieVilg {
+  readonly generator: Generator
+  readonly imageTokenizer: ImageTokenizer
+  readonly textTokenizer: TextTokenizer
+  readonly name: string
+  /** What it draws and describes, in which language, what it was trained on. */
+  readonly description: string
+  readonly trainedFor: readonly Task[]
+  /** How tokens are drawn unless a call says otherwise. */
+  readonly samplingDefaults: Readonly<SamplingDefaults>
+  readonly #life: Lifetime
+
+  private constructor(
+    parts: Pick<BundleParts, 'generator' | 'imageTokenizer' | 'textTokenizer'>,
+    info: BundleInfo,
+  ) {
+    this.generator = parts.generator
+    this.imageTokenizer = parts.imageTokenizer
+    this.textTokenizer = parts.textTokenizer
+    this.name = info.name
+    this.description = info.description
+    this.trainedFor = info.trainedFor
+    this.samplingDefaults = info.samplingDefaults
+    this.#life = new Lifetime('ErnieVilg', this)
+  }
+
+  /**
+   * Makes a bundle of parts that fit each other. The bundle owns generator and image tokenizer from then on: they go with it.
+   *
+   * @throws ERR_VILG_SHAPE_MISMATCH where vocabularies or grids differ; ERR_VILG_INVALID_ARGUMENT; ERR_VILG_DISPOSED
+   */
+  static create(parts: BundleParts): ErnieVilg {
+    if (parts === undefined) throw typeMismatch('parts', 'an object', parts)
+    rejectUnknownKeys('parts', parts, [...Object.keys(folders), ...infoKeys])
+    const { generator, imageTokenizer, textTokenizer, ...given } = parts
+    if (!(generator instanceof Generator)) throw typeMismatch('generator', 'a Generator', generator)
+    if (!(imageTokenizer instanceof ImageTokenizer)) {
+      throw typeMismatch('imageTokenizer', 'an ImageTokenizer', imageTokenizer)
+    }
+    if (!(textTokenizer instanceof TextTokenizer)) {
+      throw typeMismatch('textTokenizer', 'a TextTokenizer', textTokenizer)
+    }
+    generator.life.check()
+    imageTokenizer.life.check()
+    const info = checkBundleInfo({
+      name: given.name ?? 'unnamed',
+      description: given.description ?? '',
+      trainedFor: given.trainedFor ?? ['text-to-image', 'image-to-text'],
+      samplingDefaults: given.samplingDefaults ?? PLAIN_SAMPLING,
+    })
+    const misfit = findMisfit({ generator, imageTokenizer, textTokenizer })
+    if (misfit !== undefined) throw new VilgError('ERR_VILG_SHAPE_MISMATCH', misfit)
+    return new ErnieVilg({ generator, imageTokenizer, textTokenizer }, info)
+  }
+
+  /**
+   * Loads a bundle.
+   *
+   * @param folder the small model that ships with the package unless given
+   * @throws ERR_VILG_IO where a file is not there or cannot be read; ERR_VILG_CHECKPOINT_FORMAT where one is damaged;
+   *   ERR_VILG_CHECKPOINT_INCOMPATIBLE where the parts do not fit each other, or one does not fit its config; ERR_VILG_OUT_OF_MEMORY;
+   *   ERR_VILG_UNSUPPORTED
+   */
+  static async load(folder?: string, options: LoadOptions = {}): Promise<ErnieVilg> {
+    if (folder !== undefined) expectString('folder', folder)
+    checkLoadOptions('load options', options)
+    options.signal?.throwIfAborted()
+    const path = folder ?? join(packageFolder().path, shipped)
+    const info = await readBundle(path, folder === undefined)
+    const textTokenizer = await TextTokenizer.load(join(path, folders.textTokenizer))
+    const shares = await progressShares(path)
+    const part = (name: keyof typeof shares): LoadOptions => ({
+      ...options,
+      onProgress: shares[name](options),
+    })
+    const imageTokenizer = await ImageTokenizer.load(
+      join(path, folders.imageTokenizer),
+      part('imageTokenizer'),
+    )
+    let generator: Generator | undefined
+    try {
+      generator = await Generator.load(join(path, folders.generator), part('generator'))
+      const misfit = findMisfit({ generator, imageTokenizer, textTokenizer })
+      if (misfit !== undefined) {
+        throw new VilgError('ERR_VILG_CHECKPOINT_INCOMPATIBLE', `${path}: ${misfit}`, { path })
+      }
+      return new ErnieVilg({ generator, imageTokenizer, textTokenizer }, info)
+    } catch (error) {
+      await Promise.all([generator?.dispose(), imageTokenizer.dispose()])
+      throw error
+    }
+  }
+
+  /**
+   * Writes the bundle into a folder, which is made where it is not there; other files in it stay.
+   *
+   * Until all is written, what was there is untouched, so a full disk or a killed process costs nothing. Then the parts are renamed into
+   * place; a process killed between these few renames leaves a folder without `bundle.json`, which does not load, never a mixture.
+   *
+   * @throws ERR_VILG_IO with the system's reason (no space, no permission); ERR_VILG_DISPOSED
+   */
+  async save(folder: string, options: SaveOptions = {}): Promise<void> {
+    rejectUnknownKeys('save options', options, ['precision', 'signal'])
+    checkSavePrecision(options.precision)
+    checkSignal(options.signal)
+    const path = resolve(expectString('folder', folder))
+    await this.#life.run(
+      (signal) =>
+        writeFolder(path, BUNDLE_FILE, async (draft) => {
+          const one = { ...options, signal }
+          await this.generator.save(join(draft, folders.generator), one)
+          await this.imageTokenizer.save(join(draft, folders.imageTokenizer), one)
+          await this.textTokenizer.save(join(draft, folders.textTokenizer))
+          signal.throwIfAborted()
+          await writeDraft(join(draft, BUNDLE_FILE), bundleText(this))
+        }),
+      options.signal,
+    )
+  }
+
+  /** True from the moment dispose() was called. */
+  get disposed(): boolean {
+    return this.#life.disposed
+  }
+
+  /**
+   * Frees generator and image tokenizer. Calls that run or wait reject with `ERR_VILG_DISPOSED`; the promise fulfils when the native work
+   * has let go. Later calls return the same promise.
+   */
+  dispose(): Promise<void> {
+    return this.#life.dispose(async () => {
+      await Promise.all([this.generator.dispose(), this.imageTokenizer.dispose()])
+    })
+  }
+
+  /** The same as {@link dispose}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose()
+  }
+}
+
+/** What does not fit, as a sentence; undefined where all does. */
+function findMisfit(
+  parts: Pick<BundleParts, 'generator' | 'imageTokenizer' | 'textTokenizer'>,
+): string | undefined {
+  const { generator, imageTokenizer, textTokenizer } = parts
+  const { textVocab, imageVocab, grid } = generator.config
+  if (textVocab !== textTokenizer.vocabSize) {
+    return `Expected textVocab of the generator to be the text tokenizer's ${textTokenizer.vocabSize} tokens, found ${textVocab}`
+  }
+  if (imageVocab !== imageTokenizer.config.codebookSize) {
+    return `Expected imageVocab of the generator to be the image tokenizer's ${imageTokenizer.config.codebookSize} codes, found ${imageVocab}`
+  }
+  if (grid !== imageTokenizer.grid) {
+    return `Expected grid of the generator to be the image tokenizer's ${imageTokenizer.grid} tokens a side, found ${grid}`
+  }
+  return undefined
+}
+
+/** Each part's progress as its share of the whole, by the sizes of their files. The image tokenizer comes first. */
+async function progressShares(path: string) {
+  const size = async (part: string): Promise<number> =>
+    (await stat(join(path, part, WEIGHTS_FILE)).catch(() => undefined))?.size ?? 1
+  const first = await size(folders.imageTokenizer)
+  const all = first + (await size(folders.generator))
+  const share = (from: number, to: number) => (options: LoadOptions) =>
+    options.onProgress &&
+    ((event: { phase: 'load'; fraction: number }) =>
+      options.onProgress!({ ...event, fraction: (from + (to - from) * event.fraction) / all }))
+  return { imageTokenizer: share(0, first), generator: share(first, all) }
+}

@@ -1,0 +1,120 @@
+import type { NativeVqganConfig } from '../../types/native-models.d.ts'
+import { VilgError } from '../errors.ts'
+import { expectInteger, expectOneOf, outOfRange, typeMismatch } from '../validate.ts'
+import { checkConfigKeys, type ConfigKeys } from './config-file.ts'
+
+/**
+ * How vectors become codes: `nearest` takes the code at the smallest Euclidean distance, `gumbel` the largest of a 1 x 1 projection's
+ * logits, without noise.
+ */
+export const QUANTIZERS = Object.freeze(['nearest', 'gumbel'] as const)
+/** One of {@link QUANTIZERS}. */
+export type Quantizer = (typeof QUANTIZERS)[number]
+
+/** What an image tokenizer is: the `config.json` of its folder. */
+export interface ImageTokenizerConfig {
+  /** What kind of model the folder holds; always written to `config.json`. */
+  model?: 'vqgan'
+  quantizer: Quantizer
+  /** Side of its pictures in pixels, a multiple of 2^(levels - 1); at most 16384. */
+  resolution: number
+  /** Channels at full size, a multiple of 32. */
+  channels: number
+  /** Of `channels`, a level each: from full size, each level after the first at half the side of the one before. */
+  multipliers: readonly number[]
+  /** Residual blocks a level of the encoder; the decoder has one more. */
+  residualBlocks: number
+  /** Sides of the levels that have attention. */
+  attentionResolutions: readonly number[]
+  /** Channels between encoder and quantizer; equal to `codebookDim` with the gumbel quantizer. */
+  latentChannels: number
+  /** Codes: image tokens are 0 to codebookSize - 1. */
+  codebookSize: number
+  /** Elements of a code. */
+  codebookDim: number
+}
+
+const keys: ConfigKeys = {
+  known: [
+    'model',
+    'quantizer',
+    'resolution',
+    'channels',
+    'multipliers',
+    'residualBlocks',
+    'attentionResolutions',
+    'latentChannels',
+    'codebookSize',
+    'codebookDim',
+  ],
+  unsupported: [],
+}
+
+/**
+ * Checks an image tokenizer's configuration and returns a copy of it with every field.
+ *
+ * @throws ERR_VILG_INVALID_ARGUMENT (TypeError, RangeError) for fields that are missing, unknown or out of range;
+ *   ERR_VILG_UNSUPPORTED for kinds of tokenizers that this version does not have
+ */
+export function checkImageTokenizerConfig(config: unknown): Readonly<Required<ImageTokenizerConfig>> {
+  const name = 'the image tokenizer config'
+  if ((config as { model?: unknown } | undefined)?.model === 'dvae') {
+    const message = `Expected a vqgan for ${name}, received a dvae, which this version does not have`
+    throw new VilgError('ERR_VILG_UNSUPPORTED', message, { argument: 'model' })
+  }
+  checkConfigKeys(name, config, keys)
+  const given = config as ImageTokenizerConfig
+  const size = (key: keyof ImageTokenizerConfig, max: number) =>
+    expectInteger(`${key} of ${name}`, given[key], { min: 1, max })
+  const sizes = (key: 'multipliers' | 'attentionResolutions', max: number) => {
+    const list: unknown = given[key]
+    if (!Array.isArray(list)) throw typeMismatch(`${key} of ${name}`, 'an array of integers', list)
+    const checked = list.map((one, i) => expectInteger(`${key}[${i}] of ${name}`, one, { min: 1, max }))
+    return Object.freeze(checked)
+  }
+  const checked = {
+    model: expectOneOf(`model of ${name}`, given.model ?? 'vqgan', ['vqgan']),
+    quantizer: expectOneOf(`quantizer of ${name}`, given.quantizer, QUANTIZERS),
+    resolution: size('resolution', 2 ** 14),
+    channels: size('channels', 2 ** 14),
+    multipliers: sizes('multipliers', 64),
+    residualBlocks: size('residualBlocks', 64),
+    attentionResolutions: sizes('attentionResolutions', 2 ** 14),
+    latentChannels: size('latentChannels', 2 ** 14),
+    codebookSize: size('codebookSize', 2 ** 24),
+    codebookDim: size('codebookDim', 2 ** 14),
+  }
+  checkTogether(name, checked)
+  return Object.freeze(checked)
+}
+
+function checkTogether(name: string, config: Required<ImageTokenizerConfig>): void {
+  const { channels, multipliers, resolution, attentionResolutions, quantizer, latentChannels } = config
+  const refuse = (key: keyof ImageTokenizerConfig, expected: string) => {
+    throw outOfRange(`${key} of ${name}`, expected, config[key])
+  }
+  if (channels % 32 !== 0) refuse('channels', 'a multiple of 32, the groups of its norms,')
+  if (multipliers.length < 1 || multipliers.length > 8) refuse('multipliers', '1 to 8 levels')
+  if (resolution % reductionOf(config) !== 0) {
+    refuse('resolution', `a multiple of ${reductionOf(config)}, 2 a level after the first,`)
+  }
+  const sides = multipliers.map((_, level) => resolution / 2 ** level)
+  const stray = attentionResolutions.find((side) => !sides.includes(side))
+  if (stray !== undefined) {
+    throw outOfRange(`attentionResolutions of ${name}`, `sides of levels (${sides.join(', ')})`, stray)
+  }
+  if (quantizer === 'gumbel' && latentChannels !== config.codebookDim) {
+    refuse('latentChannels', `codebookDim (${config.codebookDim}), as the gumbel quantizer needs,`)
+  }
+}
+
+/** Pixels of a side to one token. */
+export function reductionOf(config: Pick<ImageTokenizerConfig, 'multipliers'>): number {
+  return 2 ** (config.multipliers.length - 1)
+}
+
+/** The configuration as the native side takes it. */
+export function nativeImageTokenizerConfig(config: Required<ImageTokenizerConfig>): NativeVqganConfig {
+  const { model: _, multipliers, attentionResolutions, ...rest } = config
+  return { ...rest, multipliers: [...multipliers], attentionResolutions: [...attentionResolutions] }
+}
