@@ -2,6 +2,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { writeFileWhole } from '../../lib/data/image.ts'
+import { ErnieVilg } from '../../lib/model/ernie-vilg.ts'
 import { Generator } from '../../lib/model/generator.ts'
 import { ImageTokenizer } from '../../lib/model/image-tokenizer.ts'
 import { TextTokenizer } from '../../lib/tokenizer/text-tokenizer.ts'
@@ -14,19 +15,23 @@ import { paths, type StageContext } from './stages.ts'
 export async function writeBundle(context: StageContext & { bundle: string }): Promise<boolean> {
   const { folder, bundle, config } = context
   const from = paths(folder)
-  const models = [
-    [Generator, from.generator, 'generator'],
-    [ImageTokenizer, from.imageTokenizer, 'image-tokenizer'],
-  ] as const
-  for (const [Model, path, name] of models) {
-    const model = await Model.load(path, { precision: 'bfloat16' })
-    try {
-      await model.save(join(bundle, name))
-    } finally {
-      await model.dispose()
-    }
+  const imageTokenizer = await ImageTokenizer.load(from.imageTokenizer)
+  const generator = await Generator.load(from.generator)
+  const textTokenizer = await TextTokenizer.load(from.vocabulary)
+  const model = ErnieVilg.create({
+    generator,
+    imageTokenizer,
+    textTokenizer,
+    name: 'emoji',
+    description: `Draws emoji of ${config.data.size} x ${config.data.size} pixels from Chinese texts, and describes such pictures in Chinese`,
+    trainedFor: ['text-to-image', 'image-to-text'],
+    samplingDefaults: config.sampling,
+  })
+  try {
+    await model.save(bundle, { precision: 'bfloat16' })
+  } finally {
+    await model.dispose()
   }
-  await (await TextTokenizer.load(from.vocabulary)).save(join(bundle, 'text'))
   const measurements = await readMeasurements(folder)
   const json = `${JSON.stringify({ ...measurements, config }, null, 2)}\n`
   await writeFileWhole(join(bundle, 'measurements.json'), Buffer.from(json))
@@ -108,7 +113,11 @@ function heldOutRows(
     `| ${what} | ${typeof value === 'number' ? formatNumber(value) : 'not measured'} ${unit} |`
   return [
     row('pictures after the image tokenizer, PSNR', imageTokenizer?.heldOut?.psnr, 'dB'),
-    row(`codes in use, of ${config.imageTokenizer.model.codebookSize}`, imageTokenizer?.heldOut?.codesUsed, ''),
+    row(
+      `codes in use, of ${config.imageTokenizer.model.codebookSize}`,
+      imageTokenizer?.heldOut?.codesUsed,
+      '',
+    ),
     row('text to image, loss an image token', generator?.heldOut?.textToImage, 'nats'),
     row('image to text, loss a text token', generator?.heldOut?.imageToText, 'nats'),
   ].join('\n')

@@ -54,7 +54,11 @@ export interface EmojiConfig {
     seed: number
     /** How often a picture comes with its name; its other captions share the rest. */
     nameShare: number
+    /** Steps between pictures drawn by the unfinished model. */
+    sampleEvery: number
   }
+  /** How the finished model draws unless it is told otherwise. */
+  sampling: { temperature: number; topK: number; topP: number }
 }
 
 const textLength = 24
@@ -123,7 +127,7 @@ export const emojiConfig: EmojiConfig = {
       learningRate: 1e-3,
       warmupSteps: 200,
       schedule: 'cosine',
-      totalSteps: 10_000,
+      totalSteps: 7000,
       minLearningRate: 2e-5,
       betas: [0.9, 0.95],
       weightDecay: 0.01, // the training captions are to be learnt by heart: hardly any
@@ -132,11 +136,13 @@ export const emojiConfig: EmojiConfig = {
       seed: 21,
     },
     batch: 16,
-    steps: 10_000, // 45 epochs
+    steps: 7000, // 31 epochs
     evaluateEvery: 500,
     seed: 22,
     nameShare: 0.4, // of six captions: likely enough to be the one that describes best
+    sampleEvery: 1000,
   },
+  sampling: { temperature: 0.8, topK: 0, topP: 0.95 },
 }
 
 /** All stages in about a minute, to see that they work; what comes out is of no use. */
@@ -176,5 +182,7 @@ export const smallConfig: EmojiConfig = {
     batch: 8,
     steps: 60,
     evaluateEvery: 30,
+    sampleEvery: 60,
   },
+  sampling: emojiConfig.sampling,
 }

@@ -2,17 +2,16 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type RgbImage, pixelsToTensor, tensorToPixels, writeFileWhole } from '../../lib/data/image.ts'
-import { Generator } from '../../lib/model/generator.ts'
 import { ImageTokenizer } from '../../lib/model/image-tokenizer.ts'
 import { TextTokenizer } from '../../lib/tokenizer/text-tokenizer.ts'
 import { trainWordPiece } from '../../lib/tokenizer/train-word-piece.ts'
 import { trainRun, type RunSamples } from '../../lib/trainer/run.ts'
 import { Trainer } from '../../lib/trainer/trainer.ts'
-import type { GeneratorStep, ImageTokenizerStep } from '../../lib/trainer/training-loop.ts'
-import { imageBatches, imageBatchesInOrder, PairBatches } from './batches.ts'
+import type { ImageTokenizerStep } from '../../lib/trainer/training-loop.ts'
+import { imageBatches, imageBatchesInOrder } from './batches.ts'
 import type { EmojiConfig } from './config.ts'
 import type { EmojiDataset, EmojiItem } from './dataset.ts'
-import { readMeasurements, writeMeasurements } from './measurements.ts'
+import { writeMeasurements } from './measurements.ts'
 
 /** What all stages share. */
 export interface StageContext {
@@ -26,10 +25,11 @@ export interface StageContext {
 }
 
 /** Whether a stage is finished; false where time ran out. */
-type Finished = boolean
+export type Finished = boolean
 
 const evaluationBatch = 32
-const shownPictures = 16
+/** Pictures on a sheet of samples. */
+export const shownPictures = 16
 
 /** Where the stages leave what the next ones need. */
 export const paths = (folder: string) => ({
@@ -61,32 +61,39 @@ export async function trainImageTokenizer(context: StageContext): Promise<Finish
   const { data, folder } = context
   const { model, training, batch, steps, evaluateEvery, seed } = context.config.imageTokenizer
   const shown = [...data.heldOut, ...data.train].slice(0, shownPictures)
-  const { trainer, finished, seconds, evaluation } = await trainRun<ImageTokenizerStep, Trainer<ImageTokenizerStep>>(
-    paths(folder).imageTokenizerRun,
-    {
-      title: 'image tokenizer',
-      settings: { model, training, batch, seed, data: context.config.data },
-      steps,
-      create: async () => new Trainer(await ImageTokenizer.create(model, { precision: 'float32', seed }), training),
-      resume: (path) => Trainer.resume(path),
-      batches: (start) => imageBatches(data.train, { batch, seed, start }),
-      evaluate: (one) => one.evaluate(imageBatchesInOrder(data.heldOut, evaluationBatch)),
-      evaluateEvery,
-      sample: (one) => reconstructions(one.target, shown),
-      sampleEvery: evaluateEvery,
-      curves: {
-        'loss.png': ['loss', 'reconstruction', 'absolute'],
-        'psnr.png': ['psnr'],
-        'codebook.png': ['perplexity', 'codesUsed'],
-      },
-      ...limits(context),
+  const { trainer, finished, seconds, evaluation } = await trainRun<
+    ImageTokenizerStep,
+    Trainer<ImageTokenizerStep>
+  >(paths(folder).imageTokenizerRun, {
+    title: 'image tokenizer',
+    settings: { model, training, batch, seed, data: context.config.data },
+    steps,
+    create: async () =>
+      new Trainer(await ImageTokenizer.create(model, { precision: 'float32', seed }), training),
+    resume: (path) => Trainer.resume(path),
+    batches: (start) => imageBatches(data.train, { batch, seed, start }),
+    evaluate: (one) => one.evaluate(imageBatchesInOrder(data.heldOut, evaluationBatch)),
+    evaluateEvery,
+    sample: (one) => reconstructions(one.target, shown),
+    sampleEvery: evaluateEvery,
+    curves: {
+      'loss.png': ['loss', 'reconstruction', 'absolute'],
+      'psnr.png': ['psnr'],
+      'codebook.png': ['perplexity', 'codesUsed'],
     },
-  )
+    ...limits(context),
+  })
   try {
     if (!finished) return false
     await trainer.target.save(paths(folder).imageTokenizer)
     await writeMeasurements(folder, {
-      imageTokenizer: { steps, batch, seconds, parameters: trainer.target.parameterCount, heldOut: evaluation },
+      imageTokenizer: {
+        steps,
+        batch,
+        seconds,
+        parameters: trainer.target.parameterCount,
+        heldOut: evaluation,
+      },
     })
     return true
   } finally {
@@ -118,49 +125,14 @@ export async function makeTokens({ folder, data }: StageContext): Promise<Finish
   }
 }
 
-/** Trains the generator on captions and tokens. */
-export async function trainGenerator(context: StageContext): Promise<Finished> {
-  const { data, folder } = context
-  const { model, training, batch, steps, evaluateEvery, seed, nameShare } = context.config.generator
-  const text = await TextTokenizer.load(paths(folder).vocabulary)
-  const tokens = await readTokens(folder, data, model.grid ** 2)
-  const train = new PairBatches(data.train, tokens, text, model.textLength)
-  const heldOut = new PairBatches(data.heldOut, tokens, text, model.textLength)
-  const config = { ...model, textVocab: text.vocabSize }
-  const { trainer, finished, seconds, evaluation } = await trainRun<GeneratorStep, Trainer<GeneratorStep>>(
-    paths(folder).generatorRun,
-    {
-      title: 'generator',
-      // The key stands for the tokens: with another tokenizer, this run makes no sense.
-      settings: { model: config, training, batch, seed, nameShare, tokens: await tokensKey(folder, data) },
-      steps,
-      create: async () => new Trainer(await Generator.create(config, { precision: 'float32', seed }), training),
-      resume: (path) => Trainer.resume(path),
-      batches: (start) => train.shuffled({ batch, seed, start, nameShare }),
-      evaluate: (one) => one.evaluate(heldOut.inOrder(batch)),
-      evaluateEvery,
-      curves: { 'loss.png': ['loss', 'textToImage', 'imageToText'] },
-      ...limits(context),
-    },
-  )
-  try {
-    if (!finished) return false
-    await trainer.target.save(paths(folder).generator)
-    await writeMeasurements(folder, {
-      generator: { steps, batch, seconds, parameters: trainer.target.parameterCount, heldOut: evaluation },
-    })
-    return true
-  } finally {
-    await disposeAll(trainer, trainer.target)
-  }
-}
-
-function limits({ minutesLeft, signal }: StageContext) {
+/** What ends a run before its end. */
+export function limits({ minutesLeft, signal }: StageContext) {
   const minutes = minutesLeft()
   return { signal, ...(minutes === undefined ? {} : { minutes }) }
 }
 
-async function disposeAll(...all: { dispose(): Promise<void> }[]): Promise<void> {
+/** Disposes of all, one after the other. */
+export async function disposeAll(...all: { dispose(): Promise<void> }[]): Promise<void> {
   for (const one of all) await one.dispose()
 }
 
@@ -178,13 +150,14 @@ async function reconstructions(tokenizer: ImageTokenizer, items: readonly EmojiI
 }
 
 /** Changes whenever the tokens have to be made anew. */
-async function tokensKey(folder: string, { train, heldOut }: EmojiDataset): Promise<string> {
+export async function tokensKey(folder: string, { train, heldOut }: EmojiDataset): Promise<string> {
   const weights = await readFile(join(paths(folder).imageTokenizer, 'weights.safetensors'))
   const ids = [...train, ...heldOut].map(({ id }) => id).join('\n')
   return createHash('sha256').update(weights).update(ids).digest('hex')
 }
 
-async function readTokens(
+/** The tokens of all pictures, by id. */
+export async function readTokens(
   folder: string,
   data: EmojiDataset,
   length: number,
@@ -194,7 +167,9 @@ async function readTokens(
   const end = bytes.indexOf('\n')
   const { key } = JSON.parse(bytes.subarray(0, end).toString()) as { key: string }
   if (key !== (await tokensKey(folder, data)) || bytes.length - end - 1 !== items.length * length * 2) {
-    throw new Error(`${paths(folder).tokens} is not of this image tokenizer and data set. Run --stage tokens again`)
+    throw new Error(
+      `${paths(folder).tokens} is not of this image tokenizer and data set. Run --stage tokens again`,
+    )
   }
   return new Map(
     items.map(({ id }, i) => {
@@ -203,6 +178,3 @@ async function readTokens(
     }),
   )
 }
-
-/** The numbers that the stages left. */
-export { readMeasurements }

@@ -7,13 +7,8 @@ import { interruptible, InterruptedError } from '../../lib/trainer/interrupt.ts'
 import { writeBundle } from './bundle.ts'
 import { emojiConfig, type EmojiConfig, smallConfig } from './config.ts'
 import { type EmojiDataset, loadEmojiDataset } from './dataset.ts'
-import {
-  makeTokens,
-  makeVocabulary,
-  type StageContext,
-  trainGenerator,
-  trainImageTokenizer,
-} from './stages.ts'
+import { trainGenerator } from './generator-stage.ts'
+import { makeTokens, makeVocabulary, type StageContext, trainImageTokenizer } from './stages.ts'
 
 interface Flags {
   stage: StageName | 'all'
@@ -38,7 +33,9 @@ const flags = new Command('train:emoji')
     'Trains vocabulary, image tokenizer and generator on the emoji data set, and writes them as a bundle. ' +
       'May be ended at any time (Ctrl-C saves first), and goes on where it was when started again.',
   )
-  .addOption(new Option('--stage <name>', 'do this stage only').choices([...stageNames, 'all']).default('all'))
+  .addOption(
+    new Option('--stage <name>', 'do this stage only').choices([...stageNames, 'all']).default('all'),
+  )
   .option('--minutes <number>', 'end after so many minutes, saving first', positiveNumber)
   .option('--run <folder>', 'where the run is kept (default: runs/emoji, with --small runs/emoji-small)')
   .option('--bundle <folder>', 'where the bundle goes (default: models/emoji, with --small <run>/bundle)')

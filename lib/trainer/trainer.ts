@@ -1,7 +1,9 @@
 import type { StopFlag } from '../../types/native.d.ts'
 import { VilgError } from '../errors.ts'
-import { Generator, type GeneratorConfig } from '../model/generator.ts'
-import { ImageTokenizer, type ImageTokenizerConfig } from '../model/image-tokenizer.ts'
+import type { GeneratorConfig } from '../model/generator-config.ts'
+import { Generator } from '../model/generator.ts'
+import type { ImageTokenizerConfig } from '../model/image-tokenizer-config.ts'
+import { ImageTokenizer } from '../model/image-tokenizer.ts'
 import { native } from '../native/binding.ts'
 import { expectString, rejectUnknownKeys, typeMismatch } from '../validate.ts'
 import { readCheckpoint } from './checkpoint.ts'
@@ -10,6 +12,7 @@ import { ImageTokenizerLearner } from './image-tokenizer-learner.ts'
 import { optimizerOptions } from './learner.ts'
 import { resolveTrainerOptions, type TrainerOptions, trainerOptionKeys } from './options.ts'
 import {
+  type Disposable,
   type GeneratorStep,
   type ImageTokenizerStep,
   type TrainerParts,
@@ -45,7 +48,10 @@ export interface TrainerClass {
    * Goes on from what {@link TrainingLoop.save} wrote, bit for bit as if there had been no break, if the device is the same and
    * no option is changed. The trainer makes its target, which goes with it when it is disposed of.
    */
-  resume<Step extends TrainerStep = TrainerStep>(folder: string, options?: ResumeOptions): Promise<Trainer<Step>>
+  resume<Step extends TrainerStep = TrainerStep>(
+    folder: string,
+    options?: ResumeOptions,
+  ): Promise<Trainer<Step>>
   readonly prototype: TrainingLoop<TrainerStep>
   [Symbol.hasInstance](value: unknown): boolean
 }
@@ -96,18 +102,24 @@ Object.defineProperty(TargetTrainer, 'name', { value: 'Trainer' })
 export const Trainer = TargetTrainer as unknown as TrainerClass
 
 function partsOf(target: TrainerTarget, options: TrainerOptions | undefined, owned: boolean) {
-  const model = target?.config as unknown as Record<string, unknown>
-  const newStopFlag = (): StopFlag => new (native().StopFlag)()
-  const binding = native()
+  const common = {
+    newStopFlag: (): StopFlag => new (native().StopFlag)(),
+    owned,
+    adopt: (trainer: Disposable) => target.life.adopt(trainer),
+  }
   if (target instanceof Generator) {
     const resolved = resolveTrainerOptions('generator', options)
-    const core = binding.createGeneratorTrainer(target.handle, optimizerOptions(resolved))
-    return { target, learner: new GeneratorLearner(core, target, resolved), options: resolved, newStopFlag, model, owned }
+    target.life.check()
+    const core = native().createGeneratorTrainer(target.handle, optimizerOptions(resolved))
+    const learner = new GeneratorLearner(core, target, resolved)
+    return { ...common, target, learner, options: resolved, model: { ...target.config } }
   }
   if (target instanceof ImageTokenizer) {
     const resolved = resolveTrainerOptions('image-tokenizer', options)
-    const core = binding.createImageTokenizerTrainer(target.handle, optimizerOptions(resolved))
-    return { target, learner: new ImageTokenizerLearner(core, target, resolved), options: resolved, newStopFlag, model, owned }
+    target.life.check()
+    const core = native().createImageTokenizerTrainer(target.handle, optimizerOptions(resolved))
+    const learner = new ImageTokenizerLearner(core, target, resolved)
+    return { ...common, target, learner, options: resolved, model: { ...target.config } }
   }
   if ((target as { generator?: unknown } | undefined)?.generator instanceof Generator) {
     const text =

@@ -61,6 +61,7 @@ export type EvaluationOf<Step> = Kinds[KindOf<Step>]['evaluation']
 
 /** What a trainer needs of its target once it is made. */
 export interface Disposable {
+  readonly disposed: boolean
   dispose(): Promise<void>
 }
 
@@ -73,6 +74,8 @@ export interface TrainerParts<Step, Target extends Disposable = Disposable> {
   model: Record<string, unknown>
   /** Set where the trainer has to dispose of the target too. */
   owned: boolean
+  /** Has the target dispose of the trainer first; gives a function that ends this. */
+  adopt?(trainer: Disposable): () => void
 }
 
 /**
@@ -84,6 +87,7 @@ export interface TrainerParts<Step, Target extends Disposable = Disposable> {
 export class TrainingLoop<Step extends TrainerStep, Target extends Disposable = Disposable> {
   readonly #life: Lifetime
   readonly #parts: TrainerParts<Step, Target>
+  readonly #release: (() => void) | undefined
   #tail: Promise<unknown> = Promise.resolve()
   #lastLoss: number | undefined
   /** @internal The newest checkpoint that this trainer wrote or came from, for messages. */
@@ -94,6 +98,7 @@ export class TrainingLoop<Step extends TrainerStep, Target extends Disposable = 
     this.#parts = parts
     this.#lastLoss = lastLoss
     this.#life = new Lifetime('Trainer', this)
+    this.#release = parts.adopt?.(this)
   }
 
   /** What is trained. Of a resumed trainer, `dispose` disposes of it too. */
@@ -183,11 +188,16 @@ export class TrainingLoop<Step extends TrainerStep, Target extends Disposable = 
     })
   }
 
-  /** Ends the trainer; a step in work is dropped. The target lives on, unless `resume` made it. */
+  /**
+   * Ends the trainer; a step in work is dropped. The target lives on, unless `resume` made it. Disposing of the target ends its
+   * trainers first.
+   */
   dispose(): Promise<void> {
     return this.#life.dispose(async () => {
+      this.#release?.() // or the target would wait for this very disposal
       this.#parts.learner.native.dispose()
-      if (this.#parts.owned) await this.#parts.target.dispose()
+      // a target that is being disposed of waits for this trainer, which must not wait for it then
+      if (this.#parts.owned && !this.#parts.target.disposed) await this.#parts.target.dispose()
     })
   }
 

@@ -1,0 +1,104 @@
+import type { RgbImage } from '../../lib/data/image.ts'
+import { ErnieVilg } from '../../lib/model/ernie-vilg.ts'
+import { Generator } from '../../lib/model/generator.ts'
+import { ImageTokenizer } from '../../lib/model/image-tokenizer.ts'
+import { Sampler } from '../../lib/sampler/sampler.ts'
+import { TextTokenizer } from '../../lib/tokenizer/text-tokenizer.ts'
+import { type RunSamples, trainRun } from '../../lib/trainer/run.ts'
+import { Trainer } from '../../lib/trainer/trainer.ts'
+import type { GeneratorStep } from '../../lib/trainer/training-loop.ts'
+import { PairBatches } from './batches.ts'
+import type { EmojiItem } from './dataset.ts'
+import { writeMeasurements } from './measurements.ts'
+import {
+  disposeAll,
+  type Finished,
+  limits,
+  paths,
+  readTokens,
+  shownPictures,
+  type StageContext,
+  tokensKey,
+} from './stages.ts'
+
+/** Trains the generator on captions and tokens. */
+export async function trainGenerator(context: StageContext): Promise<Finished> {
+  const { data, folder } = context
+  const text = await TextTokenizer.load(paths(folder).vocabulary)
+  const imageTokenizer = await ImageTokenizer.load(paths(folder).imageTokenizer, { precision: 'float32' })
+  const models: { dispose(): Promise<void> }[] = [imageTokenizer]
+  const shown = [data.train, data.heldOut].flatMap((items) => items.slice(0, shownPictures / 2))
+  const sample = (generator: Generator) => {
+    const bundle = ErnieVilg.create({ generator, imageTokenizer, textTokenizer: text })
+    models.push(bundle)
+    return drawings(new Sampler(bundle), shown)
+  }
+  try {
+    return await run(context, text, sample)
+  } finally {
+    await disposeAll(...models)
+  }
+}
+
+async function run(
+  context: StageContext,
+  text: TextTokenizer,
+  sample: (generator: Generator) => Promise<RunSamples>,
+): Promise<Finished> {
+  const { data, folder, config } = context
+  const { training, batch, steps, evaluateEvery, sampleEvery, seed, nameShare } = config.generator
+  const model = { ...config.generator.model, textVocab: text.vocabSize }
+  const tokens = await readTokens(folder, data, model.grid ** 2)
+  const train = new PairBatches(data.train, tokens, text, model.textLength)
+  const heldOut = new PairBatches(data.heldOut, tokens, text, model.textLength)
+  const { trainer, finished, seconds, evaluation } = await trainRun<GeneratorStep, Trainer<GeneratorStep>>(
+    paths(folder).generatorRun,
+    {
+      title: 'generator',
+      // The key stands for the tokens: with another tokenizer, this run makes no sense.
+      settings: { model, training, batch, seed, nameShare, tokens: await tokensKey(folder, data) },
+      steps,
+      create: async () =>
+        new Trainer(await Generator.create(model, { precision: 'float32', seed }), training),
+      resume: (path) => Trainer.resume(path),
+      batches: (start) => train.shuffled({ batch, seed, start, nameShare }),
+      evaluate: (one) => one.evaluate(heldOut.inOrder(batch)),
+      evaluateEvery,
+      sample: (one) => sample(one.target),
+      sampleEvery,
+      curves: { 'loss.png': ['loss', 'textToImage', 'imageToText'] },
+      ...limits(context),
+    },
+  )
+  try {
+    if (!finished) return false
+    await trainer.target.save(paths(folder).generator)
+    await writeMeasurements(folder, {
+      generator: { steps, batch, seconds, parameters: trainer.target.parameterCount, heldOut: evaluation },
+    })
+    return true
+  } finally {
+    await disposeAll(trainer, trainer.target)
+  }
+}
+
+/** What the model draws for names that it trained on and for held-out ones, and what it says of their pictures. */
+async function drawings(sampler: Sampler, items: readonly EmojiItem[]): Promise<RunSamples> {
+  const images: RgbImage[] = []
+  const captions: string[] = []
+  const columns = shownPictures / 2
+  for (let first = 0; first < items.length; first += columns) {
+    const row = items.slice(first, first + columns)
+    const said: string[] = []
+    const drawn: RgbImage[] = []
+    for (const { name, pixels, width, height } of row) {
+      const [description] = await sampler.imageToText({ pixels, width, height })
+      said.push(description!.text)
+      const [picture] = await sampler.textToImage(name, { seed: 1, temperature: 0.5 })
+      drawn.push(picture!)
+    }
+    images.push(...row, ...drawn)
+    captions.push(...said, ...row.map(({ name }) => name))
+  }
+  return { images, columns, captions }
+}
