@@ -49,3 +49,18 @@ export {
   type TextEncodeOptions,
   type VocabularyOptions,
 } from './tokenizer/text-tokenizer.ts'
+export {
+  COMPUTE_PRECISIONS,
+  type ComputePrecision,
+  DEFAULT_TRAINER_OPTIONS,
+  type DirectionWeights,
+  type TokenizerLossWeights,
+  type TrainerOptions,
+} from './trainer/options.ts'
+export { type Schedule, SCHEDULES } from './trainer/schedule.ts'
+export { type ResumeOptions, Trainer, type TrainerClass, type TrainerTarget } from './trainer/trainer.ts'
+export type { GeneratorBatch, GeneratorEvaluation } from './trainer/generator-learner.ts'
+export type { ImageTokenizerBatch, ImageTokenizerEvaluation } from './trainer/image-tokenizer-learner.ts'
+export type { FitOptions, GeneratorStep, ImageTokenizerStep, TrainerStep } from './trainer/training-loop.ts'
+export { interruptible, InterruptedError } from './trainer/interrupt.ts'
+export { type RunOptions, type RunResult, type RunSamples, trainRun } from './trainer/run.ts'
