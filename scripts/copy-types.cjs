@@ -5,5 +5,6 @@ const path = require('node:path')
 
 const root = path.resolve(__dirname, '..')
 const from = path.join(root, 'types')
-if (!readdirSync(from).some((name) => name.endsWith('.d.ts'))) throw new Error('no declarations found under types/')
+if (!readdirSync(from).some((name) => name.endsWith('.d.ts')))
+  throw new Error('no declarations found under types/')
 cpSync(from, path.join(root, 'dist', 'types'), { recursive: true })
