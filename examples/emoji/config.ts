@@ -95,7 +95,7 @@ export const emojiConfig: EmojiConfig = {
       learningRate: 8e-4,
       warmupSteps: 100,
       schedule: 'cosine',
-      totalSteps: 9000,
+      totalSteps: 4500,
       minLearningRate: 2e-5,
       betas: [0.9, 0.99],
       clipNorm: 1,
@@ -107,7 +107,7 @@ export const emojiConfig: EmojiConfig = {
       seed: 11,
     },
     batch: 16,
-    steps: 9000, // 40 epochs
+    steps: 4500, // 20 epochs
     evaluateEvery: 500,
     seed: 12,
   },
