@@ -103,7 +103,7 @@ export const emojiConfig: EmojiConfig = {
       // PSNR counts squares; the absolute error keeps flat colours flat. Without commitment below 1 the encoder clings to its
       // first codes (0.25 as in the public VQGANs).
       lossWeights: { reconstruction: 1, absolute: 0.5, commitment: 0.25, codebook: 1 },
-      reviveAfter: 100, // 100 batches of 16 are half an epoch
+      reviveAfter: 40, // at 100, code use fell to a quarter before the first revival
       seed: 11,
     },
     batch: 16,
