@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import {
@@ -310,31 +311,30 @@ test('loading reports progress, and can be stopped', async (t) => {
 })
 
 test('worker threads have generators of their own', async (t) => {
-  const index = new URL('../../lib/index.ts', import.meta.url).href
-  const loader = createRequire(import.meta.url).resolve('tsx/esm/api')
-  const code = `
-    require(${JSON.stringify(loader)}).register()
-    void (async () => {
-      const { Generator } = await import(${JSON.stringify(index)})
-      const generator = await Generator.load(${JSON.stringify(fixture('generator-tiny'))})
-      const text = Int32Array.of(1, 2, 3, 4, 5, 6), textValid = new Uint8Array(6).fill(1), image = new Int32Array(16)
-      const { loss } = await generator.forward({ text, textValid, image }, { direction: 'text-to-image' })
-      require('node:worker_threads').parentPort.postMessage(loss) // and goes without dispose()
-    })()
-  `
-  const run = () =>
-    new Promise((resolve, reject) => {
-      const worker = new Worker(code, { eval: true })
-      worker.once('message', resolve)
-      worker.once('error', reject)
-    })
-  const losses = await Promise.all([run(), run(), run()])
-  t.is(new Set(losses).size, 1)
-  await using here = await Generator.load(fixture('generator-tiny'))
+  const folder = fixture('generator-tiny')
   const batch = {
     text: Int32Array.of(1, 2, 3, 4, 5, 6),
     textValid: new Uint8Array(6).fill(1),
     image: new Int32Array(16),
   }
+  // tsx does not load modules in workers, but it does what require() asks for
+  const tsx = createRequire(import.meta.url).resolve('tsx/cjs/api')
+  const code = `
+    const index = ${JSON.stringify(fileURLToPath(new URL('../../lib/index.ts', import.meta.url)))}
+    const { Generator } = require(${JSON.stringify(tsx)}).require(index, index)
+    const { parentPort, workerData } = require('node:worker_threads')
+    Generator.load(workerData.folder)
+      .then((generator) => generator.forward(workerData.batch, { direction: 'text-to-image' }))
+      .then(({ loss }) => parentPort.postMessage(loss)) // and goes without dispose()
+  `
+  const run = () =>
+    new Promise((resolve, reject) => {
+      const worker = new Worker(code, { eval: true, workerData: { folder, batch } })
+      worker.once('message', resolve)
+      worker.once('error', reject)
+    })
+  const losses = await Promise.all([run(), run(), run()])
+  t.is(new Set(losses).size, 1)
+  await using here = await Generator.load(folder)
   t.is((await here.forward(batch, { direction })).loss, losses[0] as number)
 })
