@@ -174,7 +174,8 @@ export const kernels = Object.freeze({
     options: SparseAttentionOptions,
   ): Promise<{ dq: Float32Array; dk: Float32Array; dv: Float32Array }> {
     const sizes = attentionOptions(q, options)
-    for (const [name, array] of Object.entries({ k, v, out, dout })) expectTypedArray(name, array, Float32Array, q.length)
+    for (const [name, array] of Object.entries({ k, v, out, dout }))
+      expectTypedArray(name, array, Float32Array, q.length)
     expectTypedArray('lse', lse, Float32Array, q.length / sizes.headSize)
     const { dq, dk, dv } = await timed(options, (control) =>
       native().sparseAttentionBackward(q, k, v, out, lse, dout, sizes, control),
@@ -222,7 +223,12 @@ export const kernels = Object.freeze({
     expectTypedArray('vectors', vectors, Float32Array)
     expectTypedArray('codebook', codebook, Float32Array, size * dim)
     if (vectors.length % dim !== 0) {
-      throw outOfRange('vectors', `Float32Array of a multiple of ${dim} numbers`, vectors, 'ERR_VILG_SHAPE_MISMATCH')
+      throw outOfRange(
+        'vectors',
+        `Float32Array of a multiple of ${dim} numbers`,
+        vectors,
+        'ERR_VILG_SHAPE_MISMATCH',
+      )
     }
     const rows = vectors.length / dim
     const { indices, distances } = await timed(options, (control) =>
@@ -268,10 +274,7 @@ export const kernels = Object.freeze({
   },
 })
 
-function runOptions(
-  options: KernelOptions,
-  keys: readonly string[],
-): NativeRunOptions {
+function runOptions(options: KernelOptions, keys: readonly string[]): NativeRunOptions {
   rejectUnknownKeys('options', options ?? null, keys)
   const { device, backend, precision, threads, timings, signal } = options
   resolveDevice('device', device)
@@ -315,7 +318,10 @@ function expectTextValid(textValid: Uint8Array, length: number | undefined): voi
   if (bad >= 0) throw outOfRange(`textValid[${bad}]`, '0 or 1', textValid[bad])
 }
 
-function attentionOptions(q: Float32Array, options: SparseAttentionOptions): NativeAttentionOptions & { headSize: number } {
+function attentionOptions(
+  q: Float32Array,
+  options: SparseAttentionOptions,
+): NativeAttentionOptions & { headSize: number } {
   const run = runOptions(options, attentionKeys)
   const pattern = expectOneOf('pattern', options.pattern, PATTERNS)
   const direction = expectOneOf('direction', options.direction, DIRECTIONS)
