@@ -30,6 +30,28 @@ export {
   type TensorToWrite,
   writeSafetensors,
 } from './checkpoint/safetensors.ts'
+export { contactSheet, type ContactSheet, type ContactSheetOptions } from './data/contact-sheet.ts'
+export {
+  encodePng,
+  type ImageFit,
+  type ImageInput,
+  pixelsToTensor,
+  readImage,
+  type ReadImageOptions,
+  type RgbImage,
+  tensorToPixels,
+  writePng,
+} from './data/image.ts'
+export {
+  folderPairs,
+  type FolderPairsOptions,
+  type FolderPairsReport,
+  type ImageTextPair,
+  memoryPairs,
+  type PairSource,
+  shufflePairs,
+  type ShuffleOptions,
+} from './data/pairs.ts'
 export { type BundleInfo, type Task, TASKS } from './model/bundle-file.ts'
 export { type BundleParts, ErnieVilg } from './model/ernie-vilg.ts'
 export { type DirectionOptions, type ForwardResult, Generator } from './model/generator.ts'
@@ -44,9 +66,37 @@ export { type ImageTokenizerConfig, type Quantizer, QUANTIZERS } from './model/i
 export type { CallSignal, CreateOptions, LoadOptions, LoadProgressEvent, SaveOptions } from './model/model.ts'
 export { preset, type PresetConfig, type PresetName, PRESETS } from './model/presets.ts'
 export type { TokenBatch } from './model/token-batch.ts'
+export type { ImageEvent, ProgressEvent } from './sampler/events.ts'
+export { GeneratedImage, type GeneratedText } from './sampler/generated-image.ts'
+export {
+  type DrawOptions,
+  type ImageToTextOptions,
+  type SamplingDefaults,
+  type StreamImageOptions,
+  type TextToImageOptions,
+  type WorkOptions,
+} from './sampler/options.ts'
+export { likelihoodReranker, type Reranker } from './sampler/reranker.ts'
+export { Sampler } from './sampler/sampler.ts'
 export {
   TextTokenizer,
   type EncodedText,
   type TextEncodeOptions,
   type VocabularyOptions,
 } from './tokenizer/text-tokenizer.ts'
+export { trainWordPiece, type TrainWordPieceOptions } from './tokenizer/train-word-piece.ts'
+export {
+  COMPUTE_PRECISIONS,
+  type ComputePrecision,
+  DEFAULT_TRAINER_OPTIONS,
+  type DirectionWeights,
+  type TokenizerLossWeights,
+  type TrainerOptions,
+} from './trainer/options.ts'
+export { type Schedule, SCHEDULES } from './trainer/schedule.ts'
+export { type ResumeOptions, Trainer, type TrainerClass, type TrainerTarget } from './trainer/trainer.ts'
+export type { GeneratorBatch, GeneratorEvaluation } from './trainer/generator-learner.ts'
+export type { ImageTokenizerBatch, ImageTokenizerEvaluation } from './trainer/image-tokenizer-learner.ts'
+export type { FitOptions, GeneratorStep, ImageTokenizerStep, TrainerStep } from './trainer/training-loop.ts'
+export { interruptible, InterruptedError } from './trainer/interrupt.ts'
+export { type RunOptions, type RunResult, type RunSamples, trainRun } from './trainer/run.ts'

@@ -84,16 +84,17 @@ void matmul_skinny(const MatmulParams& p, OpContext& ctx) {
   const GemmSimd* gemm = VILG_SIMD(gemm);
   const SkinnyMode mode = skinny_mode(p, simd);
   const int64_t padded = ceil_div(p.k, simd->x_multiple) * simd->x_multiple;
-  const int64_t x_bytes = mode == kSkinnyPairs ? 2 : 4;
+  const bool half = simd->has_pairs && (mode == kSkinnyPairs || mode == kSkinnyRound);
+  const int64_t x_bytes = half ? 2 : 4;
   Workspace workspace(*ctx.allocator, static_cast<size_t>(p.batch * p.m * padded * x_bytes));
   auto* x = workspace.as<char>();
   convert_x(p, simd, mode, padded, x_bytes, x, ctx);
 
-  // rows of b to a task: about 128 KB, so that threads stay level and a task is long against taking
-  // it; a multiple of the kernel's four
+  // rows of b to a task: about 256 KB, so that threads stay level and little of what is fetched
+  // ahead belongs to the next task; a multiple of the kernel's four
   constexpr int64_t kMaxRows = 64;
   const int64_t row_bytes = p.k * static_cast<int64_t>(dtype_size(p.b_dtype));
-  const int64_t rows = std::clamp(131072 / row_bytes / 4 * 4, int64_t{8}, kMaxRows);
+  const int64_t rows = std::clamp(262144 / row_bytes / 4 * 4, int64_t{16}, kMaxRows);
   const int64_t pieces = ceil_div(p.n, rows);
   ctx.pool->parallel_for(p.batch * pieces, [&](int64_t task) {
     ctx.check_stop();

@@ -79,7 +79,8 @@ struct CacheWriteParams {
   DType cache_dtype = DType::kFloat32;
 };
 
-// Throw kInvalidArgument, kShapeMismatch or kUnsupported naming what is wrong.
+// Throw kInvalidArgument, kShapeMismatch or kUnsupported naming what is wrong. The one of decode
+// reads the slots, so they must be in host memory.
 void validate(const AttentionForwardParams& params);
 void validate(const AttentionBackwardParams& params);
 void validate(const AttentionDecodeParams& params);

@@ -1,12 +1,9 @@
-#include "core/error.h"
+#include "kernels/checks.h"
 #include "kernels/codebook.h"
 
 namespace vilg {
 namespace {
 
-void check_pointer(const void* pointer, const char* op, const char* name) {
-  VILG_CHECK(pointer, kInvalidArgument, "Expected memory for %s of %s, received null", name, op);
-}
 // indices are int32, and so is what may be counted
 void check_size(int64_t value, int64_t largest, const char* op, const char* name) {
   VILG_CHECK(value >= 1 && value <= largest, kShapeMismatch,
@@ -18,9 +15,9 @@ void check_size(int64_t value, int64_t largest, const char* op, const char* name
 
 void validate(const CodebookLookupParams& p) {
   const char* op = "codebook_lookup";
-  check_pointer(p.indices, op, "indices");
-  check_pointer(p.vectors, op, "vectors");
-  check_pointer(p.codebook, op, "codebook");
+  check_pointer(op, "indices", p.indices);
+  check_pointer(op, "vectors", p.vectors);
+  check_pointer(op, "codebook", p.codebook);
   check_size(p.rows, INT64_MAX, op, "rows");
   check_size(p.size, INT32_MAX, op, "size");
   check_size(p.dim, INT64_MAX, op, "dim");
@@ -28,8 +25,8 @@ void validate(const CodebookLookupParams& p) {
 
 void validate(const ArgmaxParams& p) {
   const char* op = "argmax";
-  check_pointer(p.indices, op, "indices");
-  check_pointer(p.values, op, "values");
+  check_pointer(op, "indices", p.indices);
+  check_pointer(op, "values", p.values);
   check_size(p.rows, INT64_MAX, op, "rows");
   check_size(p.n, INT32_MAX, op, "n");
 }

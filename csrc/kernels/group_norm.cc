@@ -1,30 +1,21 @@
-#include "core/error.h"
+#include "kernels/checks.h"
 #include "kernels/normalization.h"
 
 namespace vilg {
 namespace {
 
-void check_pointer(const void* pointer, const char* op, const char* name) {
-  VILG_CHECK(pointer, kInvalidArgument, "Expected memory for %s of %s, received null", name, op);
-}
-void check_size(int64_t value, const char* op, const char* name) {
-  VILG_CHECK(value >= 1, kShapeMismatch, "Expected a positive %s for %s, received %lld", name, op,
-             static_cast<long long>(value));
-}
-
 template <typename Params>
 void check_group_norm(const Params& p, const char* op) {
-  VILG_CHECK(p.dtype == DType::kFloat32 || p.dtype == DType::kBFloat16, kUnsupported,
-             "Expected float32 or bfloat16 for dtype of %s, received %s", op, dtype_name(p.dtype));
-  check_size(p.batch, op, "batch");
-  check_size(p.pixels, op, "pixels");
-  check_size(p.channels, op, "channels");
+  check_float_dtype(op, "dtype", p.dtype);
+  check_positive(op, "batch", p.batch);
+  check_positive(op, "pixels", p.pixels);
+  check_positive(op, "channels", p.channels);
   VILG_CHECK(p.groups >= 1 && p.channels % p.groups == 0, kShapeMismatch,
              "Expected groups that divide the %lld channels for %s, received %lld",
              static_cast<long long>(p.channels), op, static_cast<long long>(p.groups));
-  check_pointer(p.x, op, "x");
-  check_pointer(p.mean, op, "mean");
-  check_pointer(p.rstd, op, "rstd");
+  check_pointer(op, "x", p.x);
+  check_pointer(op, "mean", p.mean);
+  check_pointer(op, "rstd", p.rstd);
 }
 
 }  // namespace
@@ -35,37 +26,37 @@ void validate(const GroupNormForwardParams& p) {
   VILG_CHECK(p.epsilon > 0, kInvalidArgument, "Expected a positive epsilon for %s, received %g", op,
              static_cast<double>(p.epsilon));
   if (p.out) {
-    check_pointer(p.gamma, op, "gamma");
-    check_pointer(p.beta, op, "beta");
+    check_pointer(op, "gamma", p.gamma);
+    check_pointer(op, "beta", p.beta);
   }
 }
 
 void validate(const GroupNormBackwardParams& p) {
   const char* op = "group_norm_backward";
   check_group_norm(p, op);
-  check_pointer(p.dx, op, "dx");
-  check_pointer(p.dgamma, op, "dgamma");
-  check_pointer(p.dbeta, op, "dbeta");
-  check_pointer(p.dout, op, "dout");
-  check_pointer(p.gamma, op, "gamma");
-  check_pointer(p.beta, op, "beta");
+  check_pointer(op, "dx", p.dx);
+  check_pointer(op, "dgamma", p.dgamma);
+  check_pointer(op, "dbeta", p.dbeta);
+  check_pointer(op, "dout", p.dout);
+  check_pointer(op, "gamma", p.gamma);
+  check_pointer(op, "beta", p.beta);
 }
 
 void validate(const SoftmaxForwardParams& p) {
   const char* op = "softmax_forward";
-  check_pointer(p.out, op, "out");
-  check_pointer(p.x, op, "x");
-  check_size(p.rows, op, "rows");
-  check_size(p.n, op, "n");
+  check_pointer(op, "out", p.out);
+  check_pointer(op, "x", p.x);
+  check_positive(op, "rows", p.rows);
+  check_positive(op, "n", p.n);
 }
 
 void validate(const SoftmaxBackwardParams& p) {
   const char* op = "softmax_backward";
-  check_pointer(p.dx, op, "dx");
-  check_pointer(p.dout, op, "dout");
-  check_pointer(p.out, op, "out");
-  check_size(p.rows, op, "rows");
-  check_size(p.n, op, "n");
+  check_pointer(op, "dx", p.dx);
+  check_pointer(op, "dout", p.dout);
+  check_pointer(op, "out", p.out);
+  check_positive(op, "rows", p.rows);
+  check_positive(op, "n", p.n);
 }
 
 }  // namespace vilg

@@ -22,7 +22,14 @@ Environment::Environment(Napi::Env env) : env_(env) {
   // One thread-safe function for all tasks of the environment. It keeps the event loop alive only
   // while tasks run (start and deliver below).
   const napi_threadsafe_function_call_js call = [](napi_env raw, napi_value, void* context, void*) {
-    if (raw) static_cast<Environment*>(context)->deliver(raw);
+    if (!raw) return;
+    try {
+      static_cast<Environment*>(context)->deliver(raw);
+    } catch (...) {
+      // A worker that is being terminated runs no JavaScript: every call into it fails, down to
+      // making the error that says so. Its promises have nobody left to tell, and shut_down() frees
+      // what was not delivered.
+    }
   };
   if (napi_create_threadsafe_function(env, nullptr, nullptr,
                                       Napi::String::New(env, "ernie-vilg tasks"), 0, 1, nullptr,

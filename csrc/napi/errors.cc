@@ -1,5 +1,6 @@
 #include "napi/errors.h"
 
+#include <cstring>
 #include <new>
 
 #include "napi/environment.h"
@@ -9,7 +10,9 @@ namespace vilg::binding {
 Napi::Value to_js_error(Napi::Env env, const Error& error) {
   const Napi::String code = Napi::String::New(env, error_code_name(error.code()));
   Napi::Object details = Napi::Object::New(env);
-  details.Set("source", format("%s:%d", error.file(), error.line()));
+  // compilers may see the sources under any path (ccache makes it ../../csrc/...)
+  const char* inside = std::strstr(error.file(), "csrc/");
+  details.Set("source", format("%s:%d", inside ? inside : error.file(), error.line()));
   for (const auto& [key, value] : error.details()) details.Set(key, value);
   Environment& environment = Environment::of(env);
   if (!environment.error_class.IsEmpty()) {

@@ -22,17 +22,16 @@ Error current_error() noexcept;
 template <typename Body>
 napi_value guarded(napi_env env, Body body) noexcept {
   try {
-    return body();
-  } catch (const Napi::Error& error) {
-    error.ThrowAsJavaScriptException();
-  } catch (...) {
-    const Error error = current_error();
     try {
-      napi_throw(env, to_js_error(env, error));
+      return body();
+    } catch (const Napi::Error& error) {
+      error.ThrowAsJavaScriptException();
     } catch (...) {
-      // making the error object failed, which leaves an exception pending or an environment that
-      // is shutting down
+      napi_throw(env, to_js_error(env, current_error()));
     }
+  } catch (...) {
+    // Making or throwing the error failed: an exception is pending already, or the environment is
+    // being terminated and runs no JavaScript any more.
   }
   return nullptr;
 }

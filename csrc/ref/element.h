@@ -20,9 +20,6 @@ inline void write(void* data, DType dtype, int64_t i, double value) {
   }
 }
 
-inline double get(const void* data, int64_t i, DType dtype) { return read(data, dtype, i); }
-inline void set(void* data, int64_t i, DType dtype, double value) { write(data, dtype, i, value); }
-
 // An operand of a product of type `compute`.
 inline double operand(double value, DType compute) {
   return compute == DType::kBFloat16 ? bf16_to_float(float_to_bf16(static_cast<float>(value)))

@@ -28,9 +28,9 @@ void group_norm_forward(const GroupNormForwardParams& p, OpContext&) {
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t g = 0; g < p.groups; ++g) {
       double mean = 0, variance = 0;
-      for_each_element(p, b, g, [&](int64_t i, int64_t) { mean += get(p.x, i, p.dtype) / count; });
+      for_each_element(p, b, g, [&](int64_t i, int64_t) { mean += read(p.x, p.dtype, i) / count; });
       for_each_element(p, b, g, [&](int64_t i, int64_t) {
-        const double d = get(p.x, i, p.dtype) - mean;
+        const double d = read(p.x, p.dtype, i) - mean;
         variance += d * d / count;
       });
       const double rstd = 1 / std::sqrt(variance + p.epsilon);
@@ -38,8 +38,8 @@ void group_norm_forward(const GroupNormForwardParams& p, OpContext&) {
       p.rstd[b * p.groups + g] = static_cast<float>(rstd);
       if (!p.out) continue;
       for_each_element(p, b, g, [&](int64_t i, int64_t c) {
-        const double t = (get(p.x, i, p.dtype) - mean) * rstd * p.gamma[c] + p.beta[c];
-        set(p.out, i, p.dtype, p.swish ? t * sigmoid(t) : t);
+        const double t = (read(p.x, p.dtype, i) - mean) * rstd * p.gamma[c] + p.beta[c];
+        write(p.out, p.dtype, i, p.swish ? t * sigmoid(t) : t);
       });
     }
   }
@@ -51,8 +51,8 @@ void group_norm_backward(const GroupNormBackwardParams& p, OpContext&) {
   const double count = static_cast<double>(p.pixels * per_group);
   // the gradient of t = norm(x) * gamma + beta, and the normalised x
   const auto point = [&](int64_t i, int64_t c, int64_t bg, double& dt, double& normalized) {
-    normalized = (get(p.x, i, p.dtype) - p.mean[bg]) * p.rstd[bg];
-    dt = get(p.dout, i, p.dtype);
+    normalized = (read(p.x, p.dtype, i) - p.mean[bg]) * p.rstd[bg];
+    dt = read(p.dout, p.dtype, i);
     if (p.swish) {
       const double t = normalized * p.gamma[c] + p.beta[c], s = sigmoid(t);
       dt *= s + t * s * (1 - s);
@@ -83,7 +83,7 @@ void group_norm_backward(const GroupNormBackwardParams& p, OpContext&) {
       for_each_element(p, b, g, [&](int64_t i, int64_t c) {
         point(i, c, bg, dt, normalized);
         const double dx = p.rstd[bg] * (dt * p.gamma[c] - mean - normalized * slope);
-        set(p.dx, i, p.dtype, dx + (p.accumulate ? get(p.dx, i, p.dtype) : 0));
+        write(p.dx, p.dtype, i, dx + (p.accumulate ? read(p.dx, p.dtype, i) : 0));
       });
     }
   }

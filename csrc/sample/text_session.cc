@@ -153,7 +153,9 @@ void TextSession::beam_position() {
 
   std::vector<TextSequence> next;
   std::vector<int32_t> from, tokens;
+  // what ranks behind the last that goes on is out, an end too: a beam of width 1 is greedy
   for (const Candidate& candidate : candidates) {
+    if (next.size() == width) break;
     TextSequence text = live_[static_cast<size_t>(candidate.row)];
     text.log_probability = candidate.log_probability;
     if (candidate.token == vocabulary_.sep) {
@@ -161,7 +163,6 @@ void TextSession::beam_position() {
       finished_.push_back(std::move(text));
       continue;
     }
-    if (next.size() == width) continue;
     text.tokens.push_back(candidate.token);
     next.push_back(std::move(text));
     from.push_back(candidate.row);
@@ -219,13 +220,15 @@ bool TextSession::step(int64_t count, const StopFlag* stop) {
 
 std::vector<TextSequence> TextSession::texts() const {
   if (!beam_search_) return live_;
+  // what was cut at the text length competes with what ended
   std::vector<TextSequence> all = finished_;
   for (const TextSequence& text : live_) {
-    if (std::isfinite(text.log_probability) && all.size() < live_.size()) all.push_back(text);
+    if (std::isfinite(text.log_probability)) all.push_back(text);
   }
   std::stable_sort(all.begin(), all.end(), [this](const TextSequence& a, const TextSequence& b) {
     return score(a) > score(b);
   });
+  if (all.size() > live_.size()) all.resize(live_.size());
   return all;
 }
 

@@ -110,8 +110,8 @@ VILG_TEST(attention_pattern_predicate) {
 }
 
 VILG_TEST(attention_pattern_pair_counts) {
-  // kernels.md 1.2: counted once by a program that shares no code with this one (T = 127 and IMG
-  // there are 128 text tokens that see each other, so IMG's row and column differ by 127 pairs)
+  // docs/kernels.md: counted by a program of its own, for 128 text tokens that all see each other
+  // and no IMG; T = 127 and IMG lie in the same places, but the 127 text tokens do not see IMG
   const StreamSizes sizes{127, 32, 11};
   const struct {
     Pattern pattern;

@@ -369,9 +369,9 @@ VILG_TEST(conv_refuses_what_it_cannot_do) {
     EXPECT_ERROR(kInvalidArgument, refuses([](P& p) { p.x = nullptr; }));
     EXPECT_ERROR(kInvalidArgument, refuses([](P& p) { p.out = nullptr; }));
     EXPECT_ERROR(kInvalidArgument, refuses([](P& p) { p.weight = nullptr; }));
-    EXPECT_ERROR(kShapeMismatch, refuses([](P& p) { p.batch = 0; }));
-    EXPECT_ERROR(kShapeMismatch, refuses([](P& p) { p.width = -1; }));
-    EXPECT_ERROR(kShapeMismatch, refuses([](P& p) { p.stride = 0; }));
+    EXPECT_ERROR(kInvalidArgument, refuses([](P& p) { p.batch = 0; }));
+    EXPECT_ERROR(kInvalidArgument, refuses([](P& p) { p.width = -1; }));
+    EXPECT_ERROR(kInvalidArgument, refuses([](P& p) { p.stride = 0; }));
     EXPECT_ERROR(kShapeMismatch, refuses([](P& p) { p.pad_left = -1; }));
     EXPECT_ERROR(kShapeMismatch, refuses([](P& p) { p.kernel_y = 7; }));
     EXPECT_ERROR(kUnsupported, refuses([](P& p) { p.kernel_x = 64; }));

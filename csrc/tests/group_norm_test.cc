@@ -252,7 +252,7 @@ VILG_TEST(group_norm_refuses_what_it_cannot_do) {
     using P = GroupNormForwardParams;
     EXPECT_ERROR(kShapeMismatch, refuses([](P& p) { p.groups = 4; }));
     EXPECT_ERROR(kShapeMismatch, refuses([](P& p) { p.groups = 0; }));
-    EXPECT_ERROR(kShapeMismatch, refuses([](P& p) { p.pixels = 0; }));
+    EXPECT_ERROR(kInvalidArgument, refuses([](P& p) { p.pixels = 0; }));
     EXPECT_ERROR(kInvalidArgument, refuses([](P& p) { p.mean = nullptr; }));
     EXPECT_ERROR(kInvalidArgument, refuses([](P& p) { p.gamma = nullptr; }));
     EXPECT_ERROR(kInvalidArgument, refuses([](P& p) { p.epsilon = 0; }));

@@ -16,6 +16,7 @@ import {
   limits,
   paths,
   readTokens,
+  shownItems,
   shownPictures,
   type StageContext,
   tokensKey,
@@ -27,7 +28,7 @@ export async function trainGenerator(context: StageContext): Promise<Finished> {
   const text = await TextTokenizer.load(paths(folder).vocabulary)
   const imageTokenizer = await ImageTokenizer.load(paths(folder).imageTokenizer, { precision: 'float32' })
   const models: { dispose(): Promise<void> }[] = [imageTokenizer]
-  const shown = [data.train, data.heldOut].flatMap((items) => items.slice(0, shownPictures / 2))
+  const shown = shownItems(data)
   const sample = (generator: Generator) => {
     const bundle = ErnieVilg.create({ generator, imageTokenizer, textTokenizer: text })
     models.push(bundle)

@@ -60,7 +60,7 @@ export async function makeVocabulary({ config, folder, data }: StageContext): Pr
 export async function trainImageTokenizer(context: StageContext): Promise<Finished> {
   const { data, folder } = context
   const { model, training, batch, steps, evaluateEvery, seed } = context.config.imageTokenizer
-  const shown = [...data.heldOut, ...data.train].slice(0, shownPictures)
+  const shown = shownItems(data)
   const { trainer, finished, seconds, evaluation } = await trainRun<
     ImageTokenizerStep,
     Trainer<ImageTokenizerStep>
@@ -99,6 +99,15 @@ export async function trainImageTokenizer(context: StageContext): Promise<Finish
   } finally {
     await disposeAll(trainer, trainer.target)
   }
+}
+
+/** Pictures of all categories to look at: the first half is trained on, the second held out. */
+export function shownItems({ train, heldOut }: EmojiDataset): EmojiItem[] {
+  const half = shownPictures / 2
+  // from the middles of equal stretches, as the very first ones are keycaps and flags
+  const spread = (items: readonly EmojiItem[]) =>
+    Array.from({ length: half }, (_, i) => items[Math.floor(((i + 0.5) * items.length) / half)]!)
+  return [...spread(train), ...spread(heldOut)]
 }
 
 /** Turns all pictures into tokens once, so that the generator's training does not need the image tokenizer. */

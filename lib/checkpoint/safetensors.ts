@@ -87,7 +87,9 @@ export class SafetensorsFile {
    */
   static async open(path: string, options: Pick<CallOptions, 'signal'> = {}): Promise<SafetensorsFile> {
     expectString('path', path)
-    return new SafetensorsFile(await callNative(options, (control) => native().openSafetensors(path, control)))
+    return new SafetensorsFile(
+      await callNative(options, (control) => native().openSafetensors(path, control)),
+    )
   }
 
   /**

@@ -115,9 +115,24 @@ const imageExtensions: ReadonlySet<string> = new Set([
 ])
 const captionList = 'captions.jsonl'
 
-interface Sample {
+/** A picture of a folder, not read yet. */
+export interface FolderSample {
+  /** From the folder on, with `/` between folders. */
   file: string
   captions: string[]
+}
+type Sample = FolderSample
+
+/**
+ * Finds the pictures of a folder with their captions, as {@link folderPairs} does, without reading the pictures; `problems` are those
+ * without a caption.
+ */
+export async function folderSamples(
+  folder: string,
+): Promise<{ samples: FolderSample[]; problems: FolderPairsReport['problems'] }> {
+  const problems: FolderPairsReport['problems'] = []
+  const samples = await findSamples(expectString('folder', folder), problems)
+  return { samples, problems }
 }
 
 /**

@@ -29,6 +29,14 @@ export interface BundleInfo {
 
 /** The file that makes a folder a bundle. */
 export const BUNDLE_FILE = 'bundle.json'
+/** Where a bundle keeps its parts. */
+export const BUNDLE_FOLDERS = Object.freeze({
+  generator: 'generator',
+  imageTokenizer: 'image-tokenizer',
+  textTokenizer: 'text-tokenizer',
+})
+/** The small model that ships with the package, from its root. */
+export const SHIPPED_MODEL = 'models/emoji'
 const format = 'ernie-vilg-bundle'
 const formatVersion = 1
 

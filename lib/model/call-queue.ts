@@ -5,7 +5,7 @@ export class CallQueue {
   /**
    * Runs `work` when everything before it has settled. Where `signal` aborts earlier, rejects with its reason at once and never runs it.
    */
-  run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  run<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     const previous = this.#tail
     const result = turn(previous, signal).then(work)
     // whoever gives up waiting does not let the next one past what is still running
@@ -14,7 +14,8 @@ export class CallQueue {
   }
 }
 
-function turn(previous: Promise<unknown>, signal: AbortSignal): Promise<void> {
+async function turn(previous: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return void (await previous)
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason)
     const abort = (): void => reject(signal.reason)

@@ -9,10 +9,12 @@ import { TextTokenizer } from '../tokenizer/text-tokenizer.ts'
 import { expectString, rejectUnknownKeys, typeMismatch } from '../validate.ts'
 import {
   BUNDLE_FILE,
+  BUNDLE_FOLDERS,
   type BundleInfo,
   bundleText,
   checkBundleInfo,
   readBundle,
+  SHIPPED_MODEL,
   type Task,
 } from './bundle-file.ts'
 import { WEIGHTS_FILE } from './config-file.ts'
@@ -29,9 +31,6 @@ export interface BundleParts extends Partial<BundleInfo> {
 }
 
 const infoKeys = ['name', 'description', 'trainedFor', 'samplingDefaults'] as const
-const folders = { generator: 'generator', imageTokenizer: 'image-tokenizer', textTokenizer: 'text-tokenizer' }
-/** The small model that ships with the package, from its root. */
-const shipped = 'models/emoji'
 
 /**
  * All that drawing and describing need: a generator, the tokenizers of its two halves, and what they were trained for.
@@ -76,7 +75,7 @@ export class ErnieVilg {
    */
   static create(parts: BundleParts): ErnieVilg {
     if (parts === undefined) throw typeMismatch('parts', 'an object', parts)
-    rejectUnknownKeys('parts', parts, [...Object.keys(folders), ...infoKeys])
+    rejectUnknownKeys('parts', parts, [...Object.keys(BUNDLE_FOLDERS), ...infoKeys])
     const { generator, imageTokenizer, textTokenizer, ...given } = parts
     if (!(generator instanceof Generator)) throw typeMismatch('generator', 'a Generator', generator)
     if (!(imageTokenizer instanceof ImageTokenizer)) {
@@ -110,21 +109,21 @@ export class ErnieVilg {
     if (folder !== undefined) expectString('folder', folder)
     checkLoadOptions('load options', options)
     options.signal?.throwIfAborted()
-    const path = folder ?? join(packageFolder().path, shipped)
+    const path = folder ?? join(packageFolder().path, SHIPPED_MODEL)
     const info = await readBundle(path, folder === undefined)
-    const textTokenizer = await TextTokenizer.load(join(path, folders.textTokenizer))
+    const textTokenizer = await TextTokenizer.load(join(path, BUNDLE_FOLDERS.textTokenizer))
     const shares = await progressShares(path)
     const part = (name: keyof typeof shares): LoadOptions => ({
       ...options,
       onProgress: shares[name](options),
     })
     const imageTokenizer = await ImageTokenizer.load(
-      join(path, folders.imageTokenizer),
+      join(path, BUNDLE_FOLDERS.imageTokenizer),
       part('imageTokenizer'),
     )
     let generator: Generator | undefined
     try {
-      generator = await Generator.load(join(path, folders.generator), part('generator'))
+      generator = await Generator.load(join(path, BUNDLE_FOLDERS.generator), part('generator'))
       const misfit = findMisfit({ generator, imageTokenizer, textTokenizer })
       if (misfit !== undefined) {
         throw new VilgError('ERR_VILG_CHECKPOINT_INCOMPATIBLE', `${path}: ${misfit}`, { path })
@@ -153,9 +152,9 @@ export class ErnieVilg {
       (signal) =>
         writeFolder(path, BUNDLE_FILE, async (draft) => {
           const one = { ...options, signal }
-          await this.generator.save(join(draft, folders.generator), one)
-          await this.imageTokenizer.save(join(draft, folders.imageTokenizer), one)
-          await this.textTokenizer.save(join(draft, folders.textTokenizer))
+          await this.generator.save(join(draft, BUNDLE_FOLDERS.generator), one)
+          await this.imageTokenizer.save(join(draft, BUNDLE_FOLDERS.imageTokenizer), one)
+          await this.textTokenizer.save(join(draft, BUNDLE_FOLDERS.textTokenizer))
           signal.throwIfAborted()
           await writeDraft(join(draft, BUNDLE_FILE), bundleText(this))
         }),
@@ -206,8 +205,8 @@ function findMisfit(
 async function progressShares(path: string) {
   const size = async (part: string): Promise<number> =>
     (await stat(join(path, part, WEIGHTS_FILE)).catch(() => undefined))?.size ?? 1
-  const first = await size(folders.imageTokenizer)
-  const all = first + (await size(folders.generator))
+  const first = await size(BUNDLE_FOLDERS.imageTokenizer)
+  const all = first + (await size(BUNDLE_FOLDERS.generator))
   const share = (from: number, to: number) => (options: LoadOptions) =>
     options.onProgress &&
     ((event: { phase: 'load'; fraction: number }) =>

@@ -1,5 +1,5 @@
-import { mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { VilgError } from '../errors.ts'
 
 /**
@@ -19,7 +19,7 @@ export async function writeFolder(
   write: (draft: string) => Promise<void>,
 ): Promise<void> {
   const draft = await io(`make a folder in ${folder}`, folder, async () => {
-    await mkdir(folder, { recursive: true })
+    await makeFolder(folder)
     return mkdtemp(join(folder, '.draft-'))
   })
   try {
@@ -27,6 +27,19 @@ export async function writeFolder(
     await io(`write ${folder}`, folder, () => commit(folder, draft, marker))
   } finally {
     await rm(draft, { recursive: true, force: true }).catch(() => {}) // an earlier error is the one to tell
+  }
+}
+
+/** As mkdir with `recursive`, which runs for ever where a system says ENOENT below a folder that is there, as /proc does. */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return
+    if (code !== 'ENOENT' || dirname(path) === path) throw error
+    await makeFolder(dirname(path))
+    await mkdir(path)
   }
 }
 

@@ -37,7 +37,10 @@ export async function callNative<T>(
   const caller: { stack?: string } = {}
   Error.captureStackTrace(caller, callNative)
   try {
-    return await start(control)
+    const result = await start(control)
+    // work that got to its end before it saw the flag: an abort during a call rejects it, however the race went
+    signal?.throwIfAborted()
+    return result
   } catch (error) {
     if (error === stopped) {
       signal?.throwIfAborted()

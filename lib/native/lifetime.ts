@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events'
+
 import { VilgError } from '../errors.ts'
 
 // At module level: a registry stored on the object that it watches dies with it and never calls back.
@@ -43,6 +45,8 @@ export class Lifetime {
    */
   constructor(name: string, owner: object) {
     this.#name = name
+    // one a call in flight: many at once are no leak
+    setMaxListeners(0, this.#ending.signal)
     leaks.register(owner, name, this.#token)
   }
 

@@ -1,4 +1,5 @@
 import { encodePng, type RgbImage, upscaleNearest, writeFileWhole } from '../data/image.ts'
+import { expectString, rejectUnknownKeys } from '../validate.ts'
 
 /** A picture that a {@link Sampler} drew. */
 export class GeneratedImage implements RgbImage {
@@ -42,14 +43,15 @@ export class GeneratedImage implements RgbImage {
   }
 
   /** The bytes of a PNG file; enlarged pixel by pixel by the whole factor `scale` (1 unless given). */
-  png(options: { scale?: number } = {}): Promise<Buffer> {
+  async png(options: { scale?: number } = {}): Promise<Buffer> {
+    rejectUnknownKeys('png options', options, ['scale'])
     const { scale = 1 } = options
     return encodePng(scale === 1 ? this : upscaleNearest(this, scale))
   }
 
   /** Writes a PNG file: the whole file or, on an error (`ERR_VILG_IO`), nothing. */
   async toFile(path: string, options: { scale?: number } = {}): Promise<void> {
-    await writeFileWhole(path, await this.png(options))
+    await writeFileWhole(expectString('path', path), await this.png(options))
   }
 }
 

@@ -6,7 +6,10 @@ import type { GeneratedImage } from './generated-image.ts'
 import type { ProgressEvent } from './events.ts'
 import type { Reranker } from './reranker.ts'
 
-/** How tokens are drawn. What is not given comes from the model's bundle, see {@link ErnieVilg.samplingDefaults}. */
+/**
+ * How tokens are drawn. What is not given comes, for pictures, from the model's bundle, see {@link ErnieVilg.samplingDefaults}; for texts,
+ * it is the model's own distribution ({@link PLAIN_SAMPLING}).
+ */
 export interface DrawOptions {
   /** An integer from 0 to 2^53 - 1; random unless given. Same seed, same result, whatever the thread count and `count`. */
   seed?: number
@@ -141,7 +144,7 @@ export function checkStreamImage(options: StreamImageOptions, defaults: Sampling
 }
 
 /** @internal */
-export function checkImageToText(options: ImageToTextOptions, defaults: SamplingDefaults) {
+export function checkImageToText(options: ImageToTextOptions) {
   rejectUnknownKeys('imageToText options', options, [
     ...drawKeys,
     'count',
@@ -162,7 +165,7 @@ export function checkImageToText(options: ImageToTextOptions, defaults: Sampling
     ? expectInteger('beams', options.beams ?? Math.max(4, count), { min: count, max: maxRows })
     : count
   return {
-    draw: checkDraw(options, { ...defaults, temperature: 1, topK: 0, topP: 1 }),
+    draw: checkDraw(options, PLAIN_SAMPLING),
     count,
     beams,
     beamSearch,
@@ -172,8 +175,10 @@ export function checkImageToText(options: ImageToTextOptions, defaults: Sampling
 
 /** @internal */
 export function checkScores(scores: unknown, images: readonly GeneratedImage[]): number[] {
-  const list = Array.from(scores as ArrayLike<number>)
+  const isList = typeof scores === 'object' && scores !== null
+  const list = isList ? Array.from(scores as ArrayLike<number>) : []
   if (
+    !isList ||
     list.length !== images.length ||
     !list.every((score) => typeof score === 'number' && !Number.isNaN(score))
   ) {

@@ -20,7 +20,7 @@ const imagesPerPass = 16
  */
 export function likelihoodReranker(model: ErnieVilg): Reranker {
   return {
-    async score(prompt, images, { signal }) {
+    async score(prompt, images, { signal } = {}) {
       const { textLength } = model.generator.config
       const { ids, valid } = model.textTokenizer.encode(prompt, { length: textLength, truncate: true })
       const scores: number[] = []

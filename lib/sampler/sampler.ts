@@ -1,7 +1,9 @@
 import type { NativeDrawOptions, NativeImageSession } from '../../types/native-models.d.ts'
 import { type ImageInput, pixelsToTensor, readImage, type RgbImage, tensorToPixels } from '../data/image.ts'
 import { VilgError } from '../errors.ts'
-import type { ErnieVilg } from '../model/ernie-vilg.ts'
+import type { Task } from '../model/bundle-file.ts'
+import { CallQueue } from '../model/call-queue.ts'
+import { ErnieVilg } from '../model/ernie-vilg.ts'
 import { openImageSession, openTextSession } from '../model/sessions.ts'
 import { callNative, checkSignal } from '../native/call.ts'
 import { expectBoolean, expectString, outOfRange, typeMismatch } from '../validate.ts'
@@ -29,8 +31,9 @@ type Report = (phase: ProgressEvent['phase'], fraction: number) => void
 /**
  * Draws pictures from text and describes pictures in text with one model (ERNIE-ViLG 3.1).
  *
- * Calls on one sampler run one after the other, in the order in which they were made. Use several samplers of one model, or
- * several models, for work that should interleave.
+ * Calls on one sampler run one after the other, in the order in which they were made; a call that is aborted while it waits rejects
+ * at once. Rows of {@link Sampler.streamImage} are calls of their own, so other calls may come between two of them. Use several
+ * samplers of one model for work that should interleave.
  *
  * ```ts
  * await using model = await ErnieVilg.load()
@@ -41,13 +44,11 @@ type Report = (phase: ProgressEvent['phase'], fraction: number) => void
  */
 export class Sampler {
   readonly #model: ErnieVilg
-  #tail: Promise<unknown> = Promise.resolve()
+  readonly #queue = new CallQueue()
 
   /** @throws ERR_VILG_INVALID_ARGUMENT (TypeError) where `model` is not an {@link ErnieVilg} */
   constructor(model: ErnieVilg) {
-    if (typeof (model as Partial<ErnieVilg> | null)?.generator !== 'object') {
-      throw typeMismatch('model', 'an ErnieVilg', model)
-    }
+    if (!(model instanceof ErnieVilg)) throw typeMismatch('model', 'an ErnieVilg', model)
     this.#model = model
   }
 
@@ -64,12 +65,13 @@ export class Sampler {
    */
   async textToImage(prompt: string, options: TextToImageOptions = {}): Promise<GeneratedImage[]> {
     const { draw, count, best, reranker } = checkTextToImage(options, this.#model.samplingDefaults)
+    this.#expectTask('text-to-image')
+    if (best !== undefined && reranker === undefined) this.#expectTask('image-to-text')
     const { text, valid } = this.#encodePrompt(prompt, options.truncate)
     const { signal } = options
     checkSignal(signal)
     const report = reporter(options.onProgress)
-    return this.#queue(async () => {
-      signal?.throwIfAborted()
+    return this.#queue.run(signal, async () => {
       const drawn = await this.#drawCandidates(text, valid, count, draw, signal, report)
       const pictures = await this.#decode(drawn.tokens, count, signal, report)
       const n = drawn.tokens.length / count
@@ -97,6 +99,7 @@ export class Sampler {
     options: StreamImageOptions = {},
   ): AsyncGenerator<ImageEvent, void, void> {
     const { draw, previewEvery } = checkStreamImage(options, this.#model.samplingDefaults)
+    this.#expectTask('text-to-image')
     const { text, valid } = this.#encodePrompt(prompt, options.truncate)
     const { signal } = options
     checkSignal(signal)
@@ -106,7 +109,7 @@ export class Sampler {
     const session = openImageSession(this.#model.generator, text, valid, 1, 0, draw)
     try {
       for (let row = 1; row <= grid; row++) {
-        const { event, image } = await this.#queue(async () => {
+        const { event, image } = await this.#queue.run(signal, async () => {
           const { tokens, logProbabilities } = await callNative({ signal }, (control) =>
             session.step(grid, control),
           )
@@ -146,12 +149,12 @@ export class Sampler {
    * @returns `count` descriptions, best first for beams
    */
   async imageToText(image: ImageInput, options: ImageToTextOptions = {}): Promise<GeneratedText[]> {
-    const checked = checkImageToText(options, this.#model.samplingDefaults)
+    const checked = checkImageToText(options)
+    this.#expectTask('image-to-text')
     const { signal } = options
     checkSignal(signal)
     const report = reporter(options.onProgress)
-    return this.#queue(async () => {
-      signal?.throwIfAborted()
+    return this.#queue.run(signal, async () => {
       const { generator, imageTokenizer, textTokenizer } = this.#model
       const picture = await readImage(image, { size: imageTokenizer.config.resolution })
       const { indices } = await imageTokenizer.encode(pixelsToTensor(picture), { count: 1, signal })
@@ -267,11 +270,12 @@ export class Sampler {
     return images
   }
 
-  /** Runs after all earlier calls have settled, however they did. */
-  #queue<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#tail.then(work, work)
-    this.#tail = result.catch(() => undefined)
-    return result
+  /** Refuses what the model was never trained for: it would give noise. */
+  #expectTask(task: Task): void {
+    const { trainedFor, name } = this.#model
+    if (trainedFor.includes(task)) return
+    const text = `Expected a model trained for ${task}, received '${name}', which was trained for ${trainedFor.join(' and ')} only`
+    throw new VilgError('ERR_VILG_UNSUPPORTED', text, { task, trainedFor })
   }
 }
 

@@ -61,6 +61,7 @@ export type EvaluationOf<Step> = Kinds[KindOf<Step>]['evaluation']
 
 /** What a trainer needs of its target once it is made. */
 export interface Disposable {
+  readonly disposed: boolean
   dispose(): Promise<void>
 }
 
@@ -195,7 +196,8 @@ export class TrainingLoop<Step extends TrainerStep, Target extends Disposable = 
     return this.#life.dispose(async () => {
       this.#release?.() // or the target would wait for this very disposal
       this.#parts.learner.native.dispose()
-      if (this.#parts.owned) await this.#parts.target.dispose()
+      // a target that is being disposed of waits for this trainer, which must not wait for it then
+      if (this.#parts.owned && !this.#parts.target.disposed) await this.#parts.target.dispose()
     })
   }
 

@@ -59,6 +59,13 @@ test('a signal that was aborted before starts nothing', async (t) => {
   t.is(error, signal.reason as unknown)
 })
 
+test('an abort during a call rejects it, although the work was done before it noticed', async (t) => {
+  const controller = new AbortController()
+  const promise = callNative({ signal: controller.signal }, () => Promise.resolve(1))
+  controller.abort('late')
+  t.is(await promise.catch((error: unknown) => error), 'late')
+})
+
 test('no listener stays on the signal', async (t) => {
   const { signal } = new AbortController()
   let listeners = 0
@@ -220,10 +227,11 @@ test('worker threads compute, each with a module of its own', async (t) => {
 
 test('workers terminated in the middle of tasks, again and again', async (t) => {
   const code = `${prelude}
-    for (let i = 0; i < 3; i++) addon.matmul(ones, ones, endless, { onProgress() {} })
+    for (let i = 0; i < 4; i++) addon.matmul(ones, ones, endless, { onProgress() {} })
+    for (let i = 0; i < 50; i++) addon.matmul(ones, ones, once)
     require('node:worker_threads').parentPort.postMessage('running')
   `
-  for (let i = 0; i < 10; i++) {
+  for (let i = 0; i < 20; i++) {
     const worker = new Worker(code, { eval: true })
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
     t.is(await worker.terminate(), 1)

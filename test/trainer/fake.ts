@@ -95,7 +95,7 @@ export class FakeTrainer extends TrainingLoop<GeneratorStep> {
         return { loss: (native.weight - mean([...tokens])) ** 2 / 2 }
       },
     }
-    const target = { dispose: async () => void (this.targetDisposed = true) }
+    const target = { disposed: false, dispose: async () => void (this.targetDisposed = true) }
     super({
       target,
       learner: new GeneratorLearner(native, generator, resolved),

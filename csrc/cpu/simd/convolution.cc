@@ -116,8 +116,12 @@ void prepare(const VilgConvPixels& p) {
   } else if (p.dst_pitch == p.channels) {
     convert_run<Store>(dst, src, p.pixels * p.channels);
   } else {
-    for (int64_t i = 0; i < p.pixels; ++i) {
-      convert_run<Store>(dst + i * p.dst_pitch, src + i * p.channels, p.channels);
+    // an odd channel count: convert all as one run, then spread from the end
+    convert_run<Store>(dst, src, p.pixels * p.channels);
+    for (int64_t i = p.pixels - 1; i > 0; --i) {
+      for (int64_t c = p.channels - 1; c >= 0; --c) {
+        dst[i * p.dst_pitch + c] = dst[i * p.channels + c];
+      }
     }
   }
   for (int64_t c = p.channels; c < p.dst_pitch; ++c) {

@@ -11,6 +11,12 @@ constexpr int kBlock = 4;  // rows of x at once: 4 x 4 accumulators of 32 regist
 constexpr int kBlock = 2;  // 4 x 2 of 16
 #endif
 
+#if defined(__AVX512BF16__)
+constexpr bool kHasPairs = true;
+#else
+constexpr bool kHasPairs = false;
+#endif
+
 // Memory is fetched this many groups of rows ahead, to L2, in the order of addresses. Measured on
 // Zen 4 at K = 768: fetching each row 512 to 2048 bytes ahead of itself is 1.3 to 1.8 times slower
 // than this, no fetching 1.2 to 2.1 times.
@@ -37,14 +43,6 @@ struct Widen {
   static inline vf load_w(const uint16_t* p, int64_t n) { return load_first(p, n); }
   static inline vf madd(vf w, vf x, vf acc) { return fma(w, x, acc); }
 };
-struct Round {
-  typedef float W;
-  typedef float X;
-  static constexpr int kElements = kWidth;
-  static inline vf load_w(const float* p) { return round_to_bf16(load(p)); }
-  static inline vf load_w(const float* p, int64_t n) { return round_to_bf16(load_first(p, n)); }
-  static inline vf madd(vf w, vf x, vf acc) { return fma(w, x, acc); }
-};
 #if defined(__AVX512BF16__)
 struct Pairs {
   typedef uint16_t W;
@@ -57,6 +55,28 @@ struct Pairs {
   static inline vf madd(vf w, vf x, vf acc) {
     return (vf)_mm512_dpbf16_ps((__m512)acc, (__m512bh)w, (__m512bh)x);
   }
+};
+struct Round {
+  typedef float W;
+  typedef uint16_t X;
+  static constexpr int kElements = 2 * kWidth;
+  static inline vf pair(vf low, vf high) {
+    return (vf)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+  }
+  static inline vf load_w(const float* p) { return pair(load(p), load(p + kWidth)); }
+  static inline vf load_w(const float* p, int64_t n) {
+    return pair(load_up_to(p, n), n > kWidth ? load_first(p + kWidth, n - kWidth) : vf{});
+  }
+  static inline vf madd(vf w, vf x, vf acc) { return Pairs::madd(w, x, acc); }
+};
+#else
+struct Round {
+  typedef float W;
+  typedef float X;
+  static constexpr int kElements = kWidth;
+  static inline vf load_w(const float* p) { return round_to_bf16(load(p)); }
+  static inline vf load_w(const float* p, int64_t n) { return round_to_bf16(load_first(p, n)); }
+  static inline vf madd(vf w, vf x, vf acc) { return fma(w, x, acc); }
 };
 #endif
 
@@ -190,7 +210,7 @@ void dots(float* out, int64_t ldout, const void* x, int64_t padded, int64_t m, c
 #if defined(__AVX512BF16__)
       return dots_mode<Pairs>(out, ldout, x, padded, m, w, ldw, n, k);
 #else
-      return;              // has_pairs says that nobody may ask
+      return;  // has_pairs says that nobody may ask
 #endif
   }
 }
@@ -209,12 +229,13 @@ void convert_x(void* to, const void* x, VilgStorage storage, SkinnyMode mode, bo
     rows = in_pair && i < first + 2 ? 2 : 1;
     if (in_pair && i >= first + 2) first += 2;
   }
-  const int64_t elements = mode == kSkinnyPairs ? 2 * kWidth : kWidth;
+  const bool half = kHasPairs && (mode == kSkinnyPairs || mode == kSkinnyRound);
+  const int64_t elements = half ? 2 * kWidth : kWidth;
   for (int64_t e = 0; e < padded; e += kWidth) {
     const vf value = e < k ? read_x(x, storage, e, k - e) : vf{};
     const int64_t at =
         first * padded + e / elements * elements * rows + (i - first) * elements + e % elements;
-    if (mode == kSkinnyPairs) {
+    if (half) {
       store(static_cast<uint16_t*>(to) + at, value);
     } else {
       store(static_cast<float*>(to) + at, round ? round_to_bf16(value) : value);
@@ -225,11 +246,6 @@ void convert_x(void* to, const void* x, VilgStorage storage, SkinnyMode mode, bo
 }  // namespace
 
 VILG_SIMD_ENTRY(SkinnySimd, skinny) {
-#if defined(__AVX512BF16__)
-  constexpr bool kHasPairs = true;
-#else
-  constexpr bool kHasPairs = false;
-#endif
   static const SkinnySimd table = {kHasPairs, 2 * kWidth, convert_x, dots};
   return &table;
 }

@@ -6,7 +6,7 @@
 
 #include "cpu/simd/gemm.h"
 
-// What w is and how products are made. x is float except for kSkinnyPairs.
+// What w is and how products are made. x is bfloat16 for the last two where has_pairs, else float.
 enum SkinnyMode {
   kSkinnyFloat = 0,  // w float
   kSkinnyWiden = 1,  // w bfloat16, products of floats
@@ -18,8 +18,8 @@ struct SkinnySimd {
   bool has_pairs;
   int32_t x_multiple;  // rows of x are padded with zeros to a multiple of this many elements
 
-  // Puts row i of m of x, k elements, where `dots` wants it in m * padded elements (bfloat16 for
-  // kSkinnyPairs, else float). round: to bfloat16.
+  // Puts row i of m of x, k elements, where `dots` wants it in m * padded elements. round: to
+  // bfloat16.
   void (*convert_x)(void* to, const void* x, VilgStorage storage, SkinnyMode mode, bool round,
                     int64_t i, int64_t m, int64_t k, int64_t padded);
 

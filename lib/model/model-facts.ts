@@ -1,0 +1,68 @@
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { SafetensorsFile } from '../checkpoint/safetensors.ts'
+import { TextTokenizer } from '../tokenizer/text-tokenizer.ts'
+import { BUNDLE_FOLDERS, type BundleInfo, readBundle } from './bundle-file.ts'
+import { checkFile, CONFIG_FILE, readConfig, WEIGHTS_FILE } from './config-file.ts'
+import { checkGeneratorConfig, type GeneratorConfig } from './generator-config.ts'
+import { checkImageTokenizerConfig, type ImageTokenizerConfig } from './image-tokenizer-config.ts'
+
+/** What a bundle is, as far as its files say it without their weights being loaded. */
+export interface ModelFacts extends BundleInfo {
+  folder: string
+  generator: { config: Readonly<Required<GeneratorConfig>>; parameters: number }
+  imageTokenizer: { config: Readonly<Required<ImageTokenizerConfig>>; parameters: number }
+  textTokenizer: { tokens: number }
+  /** Of all files in the folder. */
+  fileBytes: number
+  /** What the weights take when loaded, activations and caches aside. */
+  memoryBytes: { float32: number; bfloat16: number }
+}
+
+/**
+ * Reads what a bundle is; of the weights, only the headers.
+ *
+ * @throws the errors of {@link ErnieVilg.load}, those of damaged weights aside
+ */
+export async function modelFacts(folder: string): Promise<ModelFacts> {
+  const info = await readBundle(folder, false)
+  const [generator, imageTokenizer, textTokenizer, fileBytes] = await Promise.all([
+    partFacts(join(folder, BUNDLE_FOLDERS.generator), checkGeneratorConfig),
+    partFacts(join(folder, BUNDLE_FOLDERS.imageTokenizer), checkImageTokenizerConfig),
+    TextTokenizer.load(join(folder, BUNDLE_FOLDERS.textTokenizer)),
+    folderBytes(folder),
+  ])
+  const matrices = generator.matrices + imageTokenizer.matrices
+  const all = generator.parameters + imageTokenizer.parameters
+  return {
+    ...info,
+    folder,
+    generator: { config: generator.config, parameters: generator.parameters },
+    imageTokenizer: { config: imageTokenizer.config, parameters: imageTokenizer.parameters },
+    textTokenizer: { tokens: textTokenizer.vocabSize },
+    fileBytes,
+    // vectors are float32 always
+    memoryBytes: { float32: 4 * all, bfloat16: 4 * all - 2 * matrices },
+  }
+}
+
+async function partFacts<Config>(folder: string, check: (config: unknown) => Config) {
+  const json = await readConfig(folder)
+  const config = await checkFile(join(folder, CONFIG_FILE), () => check(json))
+  await using file = await SafetensorsFile.open(join(folder, WEIGHTS_FILE))
+  let parameters = 0
+  let matrices = 0
+  for (const { shape } of file.tensors.values()) {
+    const elements = shape.reduce((product, side) => product * side, 1)
+    parameters += elements
+    if (shape.length > 1) matrices += elements
+  }
+  return { config, parameters, matrices }
+}
+
+async function folderBytes(folder: string): Promise<number> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true })
+  const files = entries.filter((entry) => entry.isFile())
+  const sizes = await Promise.all(files.map((file) => stat(join(file.parentPath, file.name))))
+  return sizes.reduce((sum, { size }) => sum + size, 0)
+}

@@ -1,0 +1,143 @@
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { writeFile } from 'node:fs/promises'
+import test from 'ava'
+import {
+  encodePng,
+  type ImageInput,
+  type ImageToTextOptions,
+  pixelsToTensor,
+  type ProgressEvent,
+  Sampler,
+} from '../../lib/index.ts'
+import { refuses, temporaryFolder } from '../model/helpers.ts'
+import { picture, tinyBundle } from './bundle.ts'
+
+test('beams: the best first, each with the log-probability that the full forward gives', async (t) => {
+  const sampler = new Sampler(await tinyBundle(t))
+  const { generator, imageTokenizer, textTokenizer } = sampler.model
+  const texts = await sampler.imageToText(picture(1), { beams: 8, count: 5 })
+  t.is(texts.length, 5)
+  t.is(new Set(texts.map(({ tokens }) => tokens.join())).size, 5)
+  texts.forEach((text, i) => {
+    if (i > 0) t.true(text.logProbability <= texts[i - 1]!.logProbability)
+    t.is(text.text, textTokenizer.decode(text.tokens))
+    for (const id of text.tokens) t.true(id >= 5, 'no special token is drawn')
+  })
+  const wide = await sampler.imageToText(picture(1), { beams: 32 })
+  t.true(wide[0]!.logProbability >= texts[0]!.logProbability - 1e-9)
+  const { indices } = await imageTokenizer.encode(pixelsToTensor(picture(1)))
+  t.is(indices.length, generator.config.grid ** 2)
+})
+
+test('beams are as many as count needs; a count alone is enough', async (t) => {
+  const sampler = new Sampler(await tinyBundle(t))
+  t.is((await sampler.imageToText(picture(1))).length, 1)
+  t.is((await sampler.imageToText(picture(1), { count: 6 })).length, 6)
+  const four = await sampler.imageToText(picture(1), { beams: 4 })
+  t.deepEqual(await sampler.imageToText(picture(1)), four)
+})
+
+test('greedy is one beam of width 1', async (t) => {
+  const sampler = new Sampler(await tinyBundle(t))
+  for (const number of [1, 2, 3]) {
+    const [greedy] = await sampler.imageToText(picture(number), { temperature: 0 })
+    const [beam] = await sampler.imageToText(picture(number), { beams: 1 })
+    t.deepEqual(greedy!.tokens, beam!.tokens)
+    t.true(Math.abs(greedy!.logProbability - beam!.logProbability) < 1e-4)
+  }
+})
+
+test('sampling: a seed gives the same texts, whatever the count; another one others', async (t) => {
+  const sampler = new Sampler(await tinyBundle(t))
+  const eight = await sampler.imageToText(picture(1), { seed: 5, count: 8 })
+  t.is(eight.length, 8)
+  t.true(new Set(eight.map(({ text }) => text)).size > 2)
+  t.deepEqual(await sampler.imageToText(picture(1), { seed: 5, count: 3 }), eight.slice(0, 3))
+  t.notDeepEqual(await sampler.imageToText(picture(1), { seed: 6, count: 8 }), eight)
+})
+
+test('a text that fills the text length is not ended', async (t) => {
+  const model = await tinyBundle(t, { generator: { textLength: 4 } })
+  const texts = await new Sampler(model).imageToText(picture(1), { seed: 5, count: 16 })
+  t.true(texts.some(({ ended }) => !ended))
+  for (const { ended, tokens } of texts) t.true(ended ? tokens.length <= 3 : tokens.length === 3)
+})
+
+test('a picture comes as pixels, file, path or URL, of any size', async (t) => {
+  const sampler = new Sampler(await tinyBundle(t))
+  const expected = await sampler.imageToText(picture(4))
+  const png = await encodePng(picture(4))
+  const path = join(await temporaryFolder(t), 'picture.png')
+  await writeFile(path, png)
+  // a view with an offset into its buffer
+  const shifted = new Uint8Array(png.length + 5)
+  shifted.set(png, 5)
+  for (const input of [png, path, pathToFileURL(path), shifted.subarray(5)] as ImageInput[]) {
+    t.deepEqual(await sampler.imageToText(input), expected)
+  }
+  const strip = { pixels: new Uint8Array(20_000 * 10 * 3), width: 20_000, height: 10 }
+  t.is((await sampler.imageToText(strip)).length, 1)
+  t.is((await sampler.imageToText({ pixels: new Uint8Array(3), width: 1, height: 1 })).length, 1)
+})
+
+test('what is no picture is refused, and the next call works', async (t) => {
+  const sampler = new Sampler(await tinyBundle(t))
+  const png = await encodePng(picture(4, 64))
+  for (const input of [
+    png.subarray(0, png.length / 2),
+    Buffer.from('no picture'),
+    new Uint8Array(0),
+    { pixels: new Uint8Array(5), width: 1, height: 1 },
+    42,
+    null,
+    undefined,
+  ] as ImageInput[]) {
+    const error = await t.throwsAsync(sampler.imageToText(input))
+    t.regex((error as { code?: string }).code!, /INVALID_ARGUMENT|SHAPE_MISMATCH/)
+  }
+  await refuses(t, sampler.imageToText('/no/such/file.png'), 'ERR_VILG_IO', 'file.png')
+  t.is((await sampler.imageToText(png)).length, 1)
+})
+
+test('progress: the picture is encoded, then text is drawn', async (t) => {
+  const sampler = new Sampler(await tinyBundle(t))
+  const events: ProgressEvent[] = []
+  await sampler.imageToText(picture(1), { onProgress: (event) => events.push(event) })
+  t.deepEqual(events[0], { phase: 'encode', fraction: 1 })
+  const decode = events.slice(1)
+  t.true(decode.length > 0 && decode.every(({ phase }) => phase === 'decode'))
+  t.is(decode.at(-1)!.fraction, 1)
+  decode.forEach(({ fraction }, i) => t.true(fraction > 0 && fraction >= (decode[i - 1]?.fraction ?? 0)))
+  const reason = new Error('stop it')
+  const onProgress = () => {
+    throw reason
+  }
+  t.is(await t.throwsAsync(sampler.imageToText(picture(1), { onProgress })), reason)
+})
+
+test('options out of range, that exclude each other or unknown are refused by name', async (t) => {
+  const sampler = new Sampler(await tinyBundle(t))
+  const bad: [string, Record<string, unknown>][] = [
+    ['count', { count: 0 }],
+    ['count', { count: 65 }],
+    ['beams', { count: 3, beams: 2 }],
+    ['beams', { beams: 65 }],
+    ['beams', { beams: NaN }],
+    ['lengthPenalty', { lengthPenalty: NaN }],
+    ['lengthPenalty', { lengthPenalty: 11 }],
+    ['temperature', { temperature: 1, beams: 2 }],
+    ['seed', { seed: 1, lengthPenalty: 1 }],
+    ['topP', { topP: NaN }],
+    ['"best"', { best: 1 }],
+  ]
+  for (const [name, options] of bad) {
+    const call = sampler.imageToText(picture(1), options as ImageToTextOptions)
+    await refuses(t, call, 'ERR_VILG_INVALID_ARGUMENT', name)
+  }
+})
+
+test('answering questions is not there yet, and says so', async (t) => {
+  const sampler = new Sampler(await tinyBundle(t))
+  await refuses(t, sampler.answer(picture(1), '红?'), 'ERR_VILG_UNSUPPORTED', 'imageToText')
+})

@@ -1,0 +1,4 @@
+/** Compiles only for `true`. */
+export type Expect<T extends true> = T
+/** Whether two types are the same, optional and readonly marks included. */
+export type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
