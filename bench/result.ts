@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { BackendInfo } from '../lib/backend-info.ts'
@@ -23,8 +23,9 @@ export interface TrialResult {
   measurements: Measurement[]
 }
 
-/** All results of a folder, by name of trial. */
+/** All results of a folder, by name of trial; none where it is not there. */
 export function readResults(folder: string): TrialResult[] {
+  if (!existsSync(folder)) return []
   const names = readdirSync(folder)
     .filter((name) => name.endsWith('.json'))
     .sort()
