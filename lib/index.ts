@@ -1,4 +1,5 @@
 export { backendInfo, type BackendInfo, setIsa, setThreads } from './backend-info.ts'
+export { type Ceilings, type CeilingsOptions, measureCeilings } from './ceilings.ts'
 export {
   ERROR_CODES,
   type ErrorCode,

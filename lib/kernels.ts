@@ -142,19 +142,22 @@ export const kernels = Object.freeze({
    * grows with N, not its square.
    *
    * @param q queries, batch x heads x N x headSize; `k` (keys) and `v` (values) alike
-   * @returns `out`, shaped like q, and `lse`, batch x heads x N: the logarithm of the sum of exp(scale * scores)
+   * @returns `out`, shaped like q, and `lse`, batch x heads x N: the logarithm of the sum of exp(scale * scores); `workspaceBytes`: the most
+   *   memory that the kernel used beside them
    */
   async sparseAttention(
     q: Float32Array,
     k: Float32Array,
     v: Float32Array,
     options: SparseAttentionOptions,
-  ): Promise<{ out: Float32Array; lse: Float32Array }> {
+  ): Promise<{ out: Float32Array; lse: Float32Array; workspaceBytes: number }> {
     const sizes = attentionOptions(q, options)
     expectTypedArray('k', k, Float32Array, q.length)
     expectTypedArray('v', v, Float32Array, q.length)
-    const { out, lse } = await timed(options, (control) => native().sparseAttention(q, k, v, sizes, control))
-    return { out, lse }
+    const { out, lse, workspaceBytes } = await timed(options, (control) =>
+      native().sparseAttention(q, k, v, sizes, control),
+    )
+    return { out, lse, workspaceBytes }
   },
 
   /**
@@ -162,7 +165,7 @@ export const kernels = Object.freeze({
    *
    * @param out what the forward pass gave, and `lse` of it
    * @param dout the gradient of `out`
-   * @returns the gradients of q, k and v
+   * @returns the gradients of q, k and v; `workspaceBytes`: the most memory that the kernel used beside them
    */
   async sparseAttentionBackward(
     q: Float32Array,
@@ -172,15 +175,15 @@ export const kernels = Object.freeze({
     lse: Float32Array,
     dout: Float32Array,
     options: SparseAttentionOptions,
-  ): Promise<{ dq: Float32Array; dk: Float32Array; dv: Float32Array }> {
+  ): Promise<{ dq: Float32Array; dk: Float32Array; dv: Float32Array; workspaceBytes: number }> {
     const sizes = attentionOptions(q, options)
     for (const [name, array] of Object.entries({ k, v, out, dout }))
       expectTypedArray(name, array, Float32Array, q.length)
     expectTypedArray('lse', lse, Float32Array, q.length / sizes.headSize)
-    const { dq, dk, dv } = await timed(options, (control) =>
+    const { dq, dk, dv, workspaceBytes } = await timed(options, (control) =>
       native().sparseAttentionBackward(q, k, v, out, lse, dout, sizes, control),
     )
-    return { dq, dk, dv }
+    return { dq, dk, dv, workspaceBytes }
   },
 
   /**

@@ -28,6 +28,7 @@ module.exports = build
 if (require.main === module) {
   // prebuildify calls: build.cjs rebuild --target=.. --devdir=.. --arch=.. --release
   const rebuild = process.argv.includes('rebuild')
-  if (rebuild && existsSync(path.join(root, 'build'))) rmSync(path.join(root, 'build'), { recursive: true, force: true })
+  if (rebuild && existsSync(path.join(root, 'build')))
+    rmSync(path.join(root, 'build'), { recursive: true, force: true })
   process.exit(build({ tests: process.argv.includes('--tests') }))
 }

@@ -397,3 +397,28 @@ test('bad options', async (t) => {
     /for codebook/,
   )
 })
+
+test('attention takes memory that grows with N, not its square', async (t) => {
+  for (const pattern of PATTERNS) {
+    const workspace: number[] = []
+    for (const grid of [16, 32]) {
+      const [heads, headSize, textLength] = [2, 64, 127]
+      const sizes = {
+        grid,
+        textLength,
+        kernel: 11,
+        heads,
+        headSize,
+        pattern,
+        direction: 'text-to-image',
+        threads: 1,
+      } as const
+      const x = floats(heads * (textLength + 1 + grid ** 2) * headSize, 1)
+      const { out, lse, workspaceBytes } = await kernels.sparseAttention(x, x, x, sizes)
+      const backward = await kernels.sparseAttentionBackward(x, x, x, out, lse, x, sizes)
+      workspace.push(Math.max(workspaceBytes, backward.workspaceBytes))
+    }
+    // N is 384 and 1152: 3 x as long; the allocator may add a quarter to either
+    t.true(workspace[0]! > 0 && workspace[1]! <= 3 * 1.25 * workspace[0]!, `${pattern}: ${workspace}`)
+  }
+})

@@ -88,9 +88,21 @@ export interface NativeMatmulOptions extends NativeRunOptions {
   residual?: Float32Array | undefined
 }
 
-/** Every kernel's result has the time of each run, without copies and conversions. */
+/** What every kernel's result has. */
 export interface NativeTimings {
+  /** The time of each run, without copies and conversions. */
   milliseconds: Float64Array
+  /** The most memory that a run used at once beside arguments and results, in the allocator's sizes (up to a quarter above what was asked for). */
+  workspaceBytes: number
+}
+
+/** What no kernel can exceed here: rates per second of loops that only multiply registers, or read memory. */
+export interface NativeCeilings {
+  /** Fused multiply-adds of float32, each counted as two. */
+  float32Flops: number
+  /** Products of bfloat16 pairs; 0 where the instruction set in use has no instruction for them. */
+  bfloat16Flops: number
+  readBytes: number
 }
 
 /** What the header of a safetensors file says of one tensor. */
@@ -164,6 +176,9 @@ export interface NativeBinding extends NativeModels {
     options: NativeMatmulOptions,
     control?: TaskControl,
   ): Promise<NativeTimings & { out: Float32Array }>
+
+  /** With `threads` as in {@link NativeRunOptions}; each of the three takes about `milliseconds`. */
+  ceilings(options: { threads: number; milliseconds: number }, control?: TaskControl): Promise<NativeCeilings>
 
   openSafetensors(path: string, control?: TaskControl): Promise<NativeSafetensorsFile>
   /** Atomic. `data` of any typed array: its bytes count. Metadata is key, value, key, value, ... */

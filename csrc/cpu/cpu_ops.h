@@ -4,7 +4,7 @@
 
 // The fast ops: checks, blocking and threads here, the arithmetic in csrc/cpu/simd.
 namespace vilg::cpu {
-#define VILG_OP(op, Params) [[gnu::weak]] void op(const Params&, OpContext&);
+#define VILG_OP(op, Params) void op(const Params&, OpContext&);
 VILG_OPS(VILG_OP)
 #undef VILG_OP
 }  // namespace vilg::cpu

@@ -15,6 +15,7 @@ class HostBackend final : public Backend {
   void copy_out(void* to, const void* from, size_t size) override { std::memcpy(to, from, size); }
   void copy(void* to, const void* from, size_t size) override { std::memcpy(to, from, size); }
   void fill_zero(void* to, size_t size) override { std::memset(to, 0, size); }
+  void trim() override { arena_.trim(); }
   size_t available_bytes() override { return available_host_bytes(); }
   OpContext context(const StopFlag* stop) override {
     return {.pool = &ThreadPool::shared(), .allocator = &arena_, .stop = stop};

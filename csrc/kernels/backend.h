@@ -19,6 +19,8 @@ class Backend {
   virtual void fill_zero(void* to, size_t size_bytes) = 0;
   // Bytes that can still be allocated; 0 when unknown.
   virtual size_t available_bytes() = 0;
+  // Memory that is kept for the next allocation goes back to the system.
+  virtual void trim() = 0;
   virtual OpContext context(const StopFlag* stop) = 0;
 
   Tensor empty(DType dtype, const Shape& shape) { return Tensor::empty(allocator(), dtype, shape); }

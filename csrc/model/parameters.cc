@@ -117,6 +117,11 @@ ParameterList::ParameterList(Backend& backend, const std::vector<ParameterSpec>&
   }
 }
 
+ParameterList::~ParameterList() {
+  parameters_.clear();
+  backend_->trim();
+}
+
 size_t ParameterList::size_bytes(const std::vector<ParameterSpec>& specs, DType matrix_dtype) {
   size_t total = 0;
   for (const ParameterSpec& spec : specs) {

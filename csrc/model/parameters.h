@@ -37,6 +37,10 @@ class ParameterList {
   // Allocates every weight; matrices (rank >= 2) in `matrix_dtype`, vectors in float32. Values are
   // uninitialised.
   ParameterList(Backend& backend, const std::vector<ParameterSpec>& specs, DType matrix_dtype);
+  // What a model that is gone has used goes back to the system, and is not kept for the next one.
+  ~ParameterList();
+  ParameterList(const ParameterList&) = delete;
+  ParameterList& operator=(const ParameterList&) = delete;
 
   Parameter& operator[](std::string_view name);
   std::deque<Parameter>& all() { return parameters_; }

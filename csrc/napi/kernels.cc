@@ -10,6 +10,7 @@
 #include "core/memory.h"
 #include "core/tensor.h"
 #include "kernels/attention_pattern.h"
+#include "kernels/ceilings.h"
 #include "kernels/op_table.h"
 #include "napi/arguments.h"
 #include "napi/async_task.h"
@@ -94,6 +95,8 @@ class Job {
   void run(TaskContext& task, void (*op)(const Params&, OpContext&), const char* name,
            const Params& params) {
     require(op, name);
+    arena_->reset_peak();
+    const size_t held = arena_->bytes_in_use();
     for (int64_t i = 0; i < options_.repeats; ++i) {
       context_.check_stop();
       const auto start = std::chrono::steady_clock::now();
@@ -103,8 +106,11 @@ class Job {
               .count());
       task.progress(static_cast<double>(i + 1), static_cast<double>(options_.repeats));
     }
+    workspace_bytes_ = arena_->peak_bytes() - held;
   }
   const std::vector<double>& milliseconds() const { return milliseconds_; }
+  // The most that the op used at once beside its arguments and results.
+  size_t workspace_bytes() const { return workspace_bytes_; }
 
  private:
   template <typename Op>
@@ -118,6 +124,7 @@ class Job {
   std::optional<ThreadPool> own_pool_;
   OpContext context_;
   std::vector<double> milliseconds_;
+  size_t workspace_bytes_ = 0;
 };
 
 // A job and the tensors it made, in the order in which they may die.
@@ -135,6 +142,7 @@ Napi::Value outcome_to_js(Napi::Env env, const Outcome& outcome) {
                          : to_typed_array(env, tensor.f32(), count));
   }
   result.Set("milliseconds", to_typed_array(env, outcome.job->milliseconds()));
+  result.Set("workspaceBytes", static_cast<double>(outcome.job->workspace_bytes()));
   return result;
 }
 
@@ -366,6 +374,31 @@ Napi::Value matmul(const Napi::CallbackInfo& info) {
       outcome_to_js);
 }
 
+// ceilings({ threads, milliseconds }, control) -> { float32Flops, bfloat16Flops, readBytes }
+Napi::Value ceilings(const Napi::CallbackInfo& info) {
+  const Argument options(info, 0, "options");
+  const int threads = static_cast<int>(options["threads"].integer(0, 1024));
+  const double milliseconds = options["milliseconds"].number(0, 1e6);
+  return start_task(
+      info.Env(), Argument(info, 1, "control").task_options(),
+      [threads, milliseconds](TaskContext& task) {
+        HostArena arena;
+        std::optional<ThreadPool> own_pool;
+        if (threads > 0) own_pool.emplace(threads);
+        OpContext context{.pool = own_pool ? &*own_pool : &ThreadPool::shared(),
+                          .allocator = &arena,
+                          .stop = &task.stop};
+        return measure_cpu_ceilings(milliseconds, context);
+      },
+      [](Napi::Env env, const CpuCeilings& measured) -> Napi::Value {
+        Napi::Object result = Napi::Object::New(env);
+        result.Set("float32Flops", measured.float32_flops);
+        result.Set("bfloat16Flops", measured.bfloat16_flops);
+        result.Set("readBytes", measured.read_bytes);
+        return result;
+      });
+}
+
 }  // namespace
 
 void define_kernels(Napi::Env, Napi::Object exports) {
@@ -374,6 +407,7 @@ void define_kernels(Napi::Env, Napi::Object exports) {
   export_function<&attends_binding>(exports, "attends");
   export_function<&codebook_lookup>(exports, "codebookLookup");
   export_function<&matmul>(exports, "matmul");
+  export_function<&ceilings>(exports, "ceilings");
 }
 
 }  // namespace vilg::binding

@@ -4,7 +4,7 @@
 
 // The oracle: every op written as its definition reads, scalar, accumulating in double.
 namespace vilg::ref {
-#define VILG_OP(op, Params) [[gnu::weak]] void op(const Params&, OpContext&);
+#define VILG_OP(op, Params) void op(const Params&, OpContext&);
 VILG_OPS(VILG_OP)
 #undef VILG_OP
 }  // namespace vilg::ref

@@ -140,53 +140,97 @@ void Decoder::linear(void* out, const void* x, int64_t m, Parameter& weight, Par
   generator_->backend().ops().matmul(params, context);
 }
 
-void Decoder::after_attention(Generator::Block& block, const Tensor& x, int64_t m,
-                              OpContext& context) {
-  linear(x.data(), attended_.data(), m, *block.attention_out_weight, *block.attention_out_bias,
-         Epilogue::kNone, x.data(), context);
-  layer_norm(normed_, x, m, *block.mlp_norm_weight, *block.mlp_norm_bias, context);
-  linear(wide_.data(), normed_.data(), m, *block.mlp_in_weight, *block.mlp_in_bias, Epilogue::kGelu,
-         nullptr, context);
-  linear(x.data(), wide_.data(), m, *block.mlp_out_weight, *block.mlp_out_bias, Epilogue::kNone,
-         x.data(), context);
+// Every block over the m tokens of x: norm and projection, then `attend` with the block's number,
+// which keeps what later tokens need of qkv_ and gives back what the tokens gathered (m, C), then
+// the rest of the block.
+void Decoder::run_blocks(const Tensor& x, int64_t m, OpContext& context,
+                         const std::function<Tensor(int64_t)>& attend) {
+  for (int64_t i = 0; i < generator_->config().layers; ++i) {
+    context.check_stop();
+    Generator::Block& block = generator_->block(i);
+    layer_norm(normed_, x, m, *block.attention_norm_weight, *block.attention_norm_bias, context);
+    linear(qkv_.data(), normed_.data(), m, *block.query_key_value_weight,
+           *block.query_key_value_bias, Epilogue::kNone, nullptr, context);
+    const Tensor attended = attend(i);
+    if (!attended) return;  // nobody reads the output of the last block
+    linear(x.data(), attended.data(), m, *block.attention_out_weight, *block.attention_out_bias,
+           Epilogue::kNone, x.data(), context);
+    layer_norm(normed_, x, m, *block.mlp_norm_weight, *block.mlp_norm_bias, context);
+    linear(wide_.data(), normed_.data(), m, *block.mlp_in_weight, *block.mlp_in_bias,
+           Epilogue::kGelu, nullptr, context);
+    linear(x.data(), wide_.data(), m, *block.mlp_out_weight, *block.mlp_out_bias, Epilogue::kNone,
+           x.data(), context);
+  }
+}
+
+// Keys and values of the first `tokens` rows of qkv_ into the shared prefix.
+void Decoder::write_prefix(const LayerCache& cache, int64_t tokens, OpContext& context) {
+  CacheWriteParams params = cache_write(tokens);
+  params.k_cache = cache.prefix_k.data();
+  params.v_cache = cache.prefix_v.data();
+  params.capacity = prefix_capacity_;
+  params.first_slot = prefix_length_;
+  params.slot_step = 1;
+  generator_->backend().ops().cache_write(params, context);
+}
+
+// One token of every row into the row's own cache.
+void Decoder::write_own(const LayerCache& cache, int64_t slot, OpContext& context) {
+  CacheWriteParams params = cache_write(rows_);
+  params.k_cache = cache.own_k.data();
+  params.v_cache = cache.own_v.data();
+  params.capacity = cache.capacity;
+  params.first_slot = slot;
+  params.row_step = 1;
+  generator_->backend().ops().cache_write(params, context);
+}
+
+CacheWriteParams Decoder::cache_write(int64_t tokens) const {
+  const GeneratorConfig& config = generator_->config();
+  CacheWriteParams params;
+  params.k = qkv_.f32() + config.hidden;
+  params.v = qkv_.f32() + 2 * config.hidden;
+  params.token_stride = 3 * config.hidden;
+  params.tokens = tokens;
+  params.heads = config.heads;
+  params.head_size = config.head_size();
+  params.cache_dtype = cache_dtype_;
+  return params;
+}
+
+// The queries of qkv_ against the first prefix_length tokens of the prefix.
+AttentionDecodeParams Decoder::attention_decode(const LayerCache& cache, int64_t rows,
+                                                int64_t prefix_length) const {
+  const GeneratorConfig& config = generator_->config();
+  AttentionDecodeParams params;
+  params.out = attended_.f32();
+  params.q = qkv_.f32();
+  params.prefix_k = cache.prefix_k.data();
+  params.prefix_v = cache.prefix_v.data();
+  params.out_stride = config.hidden;
+  params.q_stride = 3 * config.hidden;
+  params.prefix_length = prefix_length;
+  params.prefix_capacity = prefix_capacity_;
+  params.rows = rows;
+  params.heads = config.heads;
+  params.head_size = config.head_size();
+  params.cache_dtype = cache_dtype_;
+  params.scale = 1.0f / std::sqrt(static_cast<float>(config.head_size()));
+  return params;
 }
 
 void Decoder::extend_prefix(const Tensor& x, int64_t m, const StopFlag* stop) {
   VILG_CHECK(prefix_length_ + m <= prefix_capacity_, kInternal, "prefix of %lld tokens is full",
              static_cast<long long>(prefix_capacity_));
   reserve(m);
-  const GeneratorConfig& config = generator_->config();
-  const OpTable& ops = generator_->backend().ops();
   OpContext context = generator_->backend().context(stop);
-  const int64_t C = config.hidden;
-  for (int64_t i = 0; i < config.layers; ++i) {
-    context.check_stop();
-    Generator::Block& block = generator_->block(i);
-    LayerCache& cache = caches_[static_cast<size_t>(i)];
-    layer_norm(normed_, x, m, *block.attention_norm_weight, *block.attention_norm_bias, context);
-    linear(qkv_.data(), normed_.data(), m, *block.query_key_value_weight,
-           *block.query_key_value_bias, Epilogue::kNone, nullptr, context);
-    CacheWriteParams write;
-    write.k_cache = cache.prefix_k.data(), write.v_cache = cache.prefix_v.data();
-    write.k = qkv_.f32() + C, write.v = qkv_.f32() + 2 * C;
-    write.token_stride = 3 * C, write.tokens = m;
-    write.heads = config.heads, write.head_size = config.head_size(),
-    write.capacity = prefix_capacity_;
-    write.first_slot = prefix_length_, write.slot_step = 1;
-    write.cache_dtype = cache_dtype_;
-    ops.cache_write(write, context);
-
-    AttentionDecodeParams attention;
-    attention.out = attended_.f32(), attention.q = qkv_.f32();
-    attention.prefix_k = cache.prefix_k.data(), attention.prefix_v = cache.prefix_v.data();
-    attention.out_stride = C, attention.q_stride = 3 * C;
-    attention.prefix_length = prefix_length_ + m, attention.prefix_capacity = prefix_capacity_;
-    attention.rows = m, attention.heads = config.heads, attention.head_size = config.head_size();
-    attention.cache_dtype = cache_dtype_;
-    attention.scale = 1.0f / std::sqrt(static_cast<float>(config.head_size()));
-    ops.attention_decode(attention, context);
-    after_attention(block, x, m, context);
-  }
+  run_blocks(x, m, context, [&](int64_t i) {
+    const LayerCache& cache = caches_[static_cast<size_t>(i)];
+    write_prefix(cache, m, context);
+    generator_->backend().ops().attention_decode(attention_decode(cache, m, prefix_length_ + m),
+                                                 context);
+    return attended_;
+  });
   prefix_length_ += m;
 }
 
@@ -198,110 +242,45 @@ void Decoder::image_prefix(const std::vector<int32_t>& image, const StopFlag* st
   // stands for it, as ops want some; its row comes last and goes nowhere
   StreamSizes sizes = config.sizes();
   sizes.text_length = 1;
-  const int64_t m = sizes.stream_length(), kept = m - 1, C = config.hidden;
+  const int64_t m = sizes.stream_length(), kept = m - 1;
   VILG_CHECK(prefix_length_ == 0 && kept <= prefix_capacity_, kInternal,
              "image prefix of %lld tokens", static_cast<long long>(kept));
   reserve(m);
-  const Tensor ids = backend.upload(image.data(), DType::kInt32, {config.image_length()});
   const int32_t pad = 0;
   const uint8_t invalid = 0;
-  const Tensor text = backend.upload(&pad, DType::kInt32, {1});
-  const Tensor text_valid = backend.upload(&invalid, DType::kUInt8, {1});
-  const Tensor x = hidden(m);
-  const StreamTables tables = generator_->tables();
-  StreamEmbeddingForwardParams embedding;
-  embedding.out = x.data();
-  embedding.text = text.as<int32_t>();
-  embedding.image = ids.as<int32_t>();
-  embedding.text_embedding = tables.text_embedding->value.data();
-  embedding.image_embedding = tables.image_embedding->value.data();
-  embedding.image_start = tables.image_start->value.f32();
-  embedding.text_position = tables.text_position->value.data();
-  embedding.row_position = tables.row_position->value.data();
-  embedding.column_position = tables.column_position->value.data();
-  embedding.modality = tables.modality->value.data();
-  embedding.table_dtype = tables.image_embedding->value.dtype();
-  embedding.batch = 1, embedding.channels = C;
-  embedding.text_vocab = config.text_vocab, embedding.image_vocab = config.image_vocab;
-  embedding.direction = Direction::kImageToText;
-  embedding.sizes = sizes;
-  backend.ops().stream_embedding_forward(embedding, context);
-
-  for (int64_t i = 0; i < config.layers; ++i) {
-    context.check_stop();
-    Generator::Block& block = generator_->block(i);
-    LayerCache& cache = caches_[static_cast<size_t>(i)];
-    layer_norm(normed_, x, m, *block.attention_norm_weight, *block.attention_norm_bias, context);
-    linear(qkv_.data(), normed_.data(), m, *block.query_key_value_weight,
-           *block.query_key_value_bias, Epilogue::kNone, nullptr, context);
-    CacheWriteParams write;
-    write.k_cache = cache.prefix_k.data(), write.v_cache = cache.prefix_v.data();
-    write.k = qkv_.f32() + C, write.v = qkv_.f32() + 2 * C;
-    write.token_stride = 3 * C, write.tokens = kept;
-    write.heads = config.heads, write.head_size = config.head_size(),
-    write.capacity = prefix_capacity_;
-    write.slot_step = 1;
-    write.cache_dtype = cache_dtype_;
-    backend.ops().cache_write(write, context);
-
-    if (i + 1 == config.layers) break;  // nobody reads the last block's output
-    AttentionForwardParams attention;
-    attention.out = attended_.data();
-    attention.q = qkv_.f32(), attention.k = qkv_.f32() + C, attention.v = qkv_.f32() + 2 * C;
-    attention.out_strides = {m * C, C, config.head_size()};
-    attention.qkv_strides = {m * 3 * C, 3 * C, config.head_size()};
-    attention.text_valid = text_valid.as<uint8_t>();
-    attention.compute = generator_->precision();
-    attention.batch = 1, attention.heads = config.heads, attention.head_size = config.head_size();
-    attention.scale = 1.0f / std::sqrt(static_cast<float>(config.head_size()));
-    attention.pattern = config.pattern(i + 1);
-    attention.direction = Direction::kImageToText;
-    attention.sizes = sizes;
-    backend.ops().attention_forward(attention, context);
-    after_attention(block, x, m, context);
-  }
+  const StreamTokens tokens = {
+      .text = backend.upload(&pad, DType::kInt32, {1, 1}),
+      .text_valid = backend.upload(&invalid, DType::kUInt8, {1, 1}),
+      .image = backend.upload(image.data(), DType::kInt32, {1, config.image_length()})};
+  Tape tape(backend, /*recording=*/false, generator_->precision(), stop);
+  const Value x =
+      stream_embedding(tape, tokens, generator_->tables(), Direction::kImageToText, sizes);
+  run_blocks(x->data, m, context, [&](int64_t i) {
+    write_prefix(caches_[static_cast<size_t>(i)], kept, context);
+    if (i + 1 == config.layers) return Tensor();
+    const Value qkv =
+        tape.value(Tensor::wrap(qkv_.data(), DType::kFloat32, {1, m, 3 * config.hidden}));
+    return stream_attention(tape, qkv, tokens.text_valid, config.heads, config.pattern(i + 1),
+                            Direction::kImageToText, sizes)
+        ->data;
+  });
   prefix_length_ = kept;
 }
 
 void Decoder::step(const Tensor& x, int64_t position, const StopFlag* stop) {
-  const GeneratorConfig& config = generator_->config();
-  const OpTable& ops = generator_->backend().ops();
   OpContext context = generator_->backend().context(stop);
-  const int64_t C = config.hidden;
-  for (int64_t i = 0; i < config.layers; ++i) {
-    context.check_stop();
-    Generator::Block& block = generator_->block(i);
-    LayerCache& cache = caches_[static_cast<size_t>(i)];
-    const Pattern pattern = config.pattern(i + 1);
-    layer_norm(normed_, x, rows_, *block.attention_norm_weight, *block.attention_norm_bias,
-               context);
-    linear(qkv_.data(), normed_.data(), rows_, *block.query_key_value_weight,
-           *block.query_key_value_bias, Epilogue::kNone, nullptr, context);
-    CacheWriteParams write;
-    write.k_cache = cache.own_k.data(), write.v_cache = cache.own_v.data();
-    write.k = qkv_.f32() + C, write.v = qkv_.f32() + 2 * C;
-    write.token_stride = 3 * C, write.tokens = rows_;
-    write.heads = config.heads, write.head_size = config.head_size(),
-    write.capacity = cache.capacity;
-    write.first_slot = own_slot(pattern, position), write.row_step = 1;
-    write.cache_dtype = cache_dtype_;
-    ops.cache_write(write, context);
-
-    AttentionDecodeParams attention;
-    attention.out = attended_.f32(), attention.q = qkv_.f32();
-    attention.prefix_k = cache.prefix_k.data(), attention.prefix_v = cache.prefix_v.data();
-    attention.own_k = cache.own_k.data(), attention.own_v = cache.own_v.data();
-    attention.slots = visible_slots(pattern, position, attention.num_slots).as<int32_t>();
-    attention.out_stride = C, attention.q_stride = 3 * C;
-    attention.prefix_length = prefix_length_, attention.prefix_capacity = prefix_capacity_;
-    attention.own_capacity = cache.capacity;
-    attention.rows = rows_, attention.heads = config.heads,
-    attention.head_size = config.head_size();
-    attention.cache_dtype = cache_dtype_;
-    attention.scale = 1.0f / std::sqrt(static_cast<float>(config.head_size()));
-    ops.attention_decode(attention, context);
-    after_attention(block, x, rows_, context);
-  }
+  run_blocks(x, rows_, context, [&](int64_t i) {
+    const LayerCache& cache = caches_[static_cast<size_t>(i)];
+    const Pattern pattern = generator_->config().pattern(i + 1);
+    write_own(cache, own_slot(pattern, position), context);
+    AttentionDecodeParams params = attention_decode(cache, rows_, prefix_length_);
+    params.own_k = cache.own_k.data();
+    params.own_v = cache.own_v.data();
+    params.own_capacity = cache.capacity;
+    params.slots = visible_slots(pattern, position, params.num_slots).as<int32_t>();
+    generator_->backend().ops().attention_decode(params, context);
+    return attended_;
+  });
 }
 
 void Decoder::head(const Tensor& x, int64_t m, const Tensor& logits, const StopFlag* stop) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <vector>
 
 #include "model/generator.h"
@@ -51,7 +52,13 @@ class Decoder {
                   OpContext& context);
   void linear(void* out, const void* x, int64_t m, Parameter& weight, Parameter& bias,
               Epilogue epilogue, const void* residual, OpContext& context);
-  void after_attention(Generator::Block& block, const Tensor& x, int64_t m, OpContext& context);
+  void run_blocks(const Tensor& x, int64_t m, OpContext& context,
+                  const std::function<Tensor(int64_t)>& attend);
+  void write_prefix(const LayerCache& cache, int64_t tokens, OpContext& context);
+  void write_own(const LayerCache& cache, int64_t slot, OpContext& context);
+  CacheWriteParams cache_write(int64_t tokens) const;
+  AttentionDecodeParams attention_decode(const LayerCache& cache, int64_t rows,
+                                         int64_t prefix_length) const;
 
   Generator* generator_;
   Direction direction_;

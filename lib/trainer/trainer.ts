@@ -7,7 +7,7 @@ import { ImageTokenizer } from '../model/image-tokenizer.ts'
 import { native } from '../native/binding.ts'
 import { expectString, rejectUnknownKeys, typeMismatch } from '../validate.ts'
 import { readCheckpoint } from './checkpoint.ts'
-import { GeneratorLearner } from './generator-learner.ts'
+import { type GeneratorBatch, GeneratorLearner } from './generator-learner.ts'
 import { ImageTokenizerLearner } from './image-tokenizer-learner.ts'
 import { optimizerOptions } from './learner.ts'
 import { resolveTrainerOptions, type TrainerOptions, trainerOptionKeys } from './options.ts'
@@ -100,6 +100,21 @@ Object.defineProperty(TargetTrainer, 'name', { value: 'Trainer' })
 
 /** Trains a {@link Generator} or an {@link ImageTokenizer}. */
 export const Trainer = TargetTrainer as unknown as TrainerClass
+
+/**
+ * The forward and backward pass of a generator's training alone, for measurements: gradients add up until it is disposed of, which has to
+ * happen before the generator goes. @internal
+ */
+export function gradientAccumulator(generator: Generator, options: TrainerOptions) {
+  const resolved = resolveTrainerOptions('generator', options)
+  generator.life.check()
+  const core = native().createGeneratorTrainer(generator.handle, optimizerOptions(resolved))
+  const learner = new GeneratorLearner(core, generator, resolved)
+  return {
+    accumulate: (batch: GeneratorBatch) => learner.accumulate([batch], {}),
+    dispose: () => core.dispose(),
+  }
+}
 
 function partsOf(target: TrainerTarget, options: TrainerOptions | undefined, owned: boolean) {
   const common = {

@@ -18,6 +18,7 @@ const surface = {
   attends: 'function',
   codebookLookup: 'function',
   matmul: 'function',
+  ceilings: 'function',
   openSafetensors: 'function',
   writeSafetensors: 'function',
   writeFile: 'function',

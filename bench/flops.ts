@@ -1,0 +1,131 @@
+// Floating-point operations of the mathematics, a multiply-add counting as two. What is left out (norms, softmaxes, activations,
+// embeddings) is below one percent of it.
+
+import type { Direction, Pattern, StreamSizes } from '../lib/kernels.ts'
+import type { GeneratorConfig } from '../lib/model/generator-config.ts'
+import type { ImageTokenizerConfig } from '../lib/model/image-tokenizer-config.ts'
+
+/** m x k by k x n: a multiply-add for each of m n k. */
+export function matmulFlops(m: number, n: number, k: number): number {
+  return 2 * m * n * k
+}
+
+/**
+ * Whether the token at `query` sees the one at `key`: kernels.attends for the text-to-image direction, where all text is valid, without a
+ * native call a pair.
+ */
+export function attendsImage(pattern: Pattern, query: number, key: number, sizes: StreamSizes): boolean {
+  const { textLength, grid, kernel } = sizes
+  if (key < textLength) return true
+  if (query < key) return false
+  if (key === textLength) return true
+  const [p, q] = [query - textLength - 1, key - textLength - 1]
+  const down = Math.floor(p / grid) - Math.floor(q / grid)
+  const right = (p % grid) - (q % grid)
+  switch (pattern) {
+    case 'row':
+      return p - q <= grid
+    case 'column':
+      return right === 0
+    case 'conv':
+      return down <= kernel >> 1 && Math.abs(right) <= kernel >> 1
+    case 'full':
+      return true
+  }
+}
+
+/** How many pairs of query and key see each other, text to image. */
+export function attentionPairs(pattern: Pattern, sizes: StreamSizes): number {
+  const length = sizes.textLength + 1 + sizes.grid ** 2
+  let pairs = 0
+  for (let query = 0; query < length; query++) {
+    for (let key = 0; key < length; key++) pairs += Number(attendsImage(pattern, query, key, sizes))
+  }
+  return pairs
+}
+
+/**
+ * Attention over `channels` = heads x head size: a pair costs a product of queries and keys and one of scores and values, each a
+ * multiply-add a channel. Backward there are four: by the scores, the values, the queries and the keys; that flash attention computes the scores
+ * again is its own affair and not counted.
+ */
+export function attentionFlops(pairs: number, channels: number): { forward: number; backward: number } {
+  return { forward: 4 * pairs * channels, backward: 8 * pairs * channels }
+}
+
+/** The pattern of layer 1 .. L (ERNIE-ViLG 3.1.2): the last convolutional, column where i mod 4 = 2, else row. */
+export function patternOf(layer: number, { layers, attention }: GeneratorConfig): Pattern {
+  if (attention === 'full') return 'full'
+  return layer === layers ? 'conv' : layer % 4 === 2 ? 'column' : 'row'
+}
+
+/**
+ * Forward and backward of one pair, text to image. A layer has 12 H^2 weights in matrices (3 H^2 for queries, keys and values, H^2 after them,
+ * 4 H^2 twice for the perceptron), each a multiply-add a token; the head's H x Vz count for the n rows that predict an image token. A
+ * backward pass is two such products: by the input and by the weights. The first layer's input has a gradient, too (the embeddings').
+ */
+export function generatorStepFlops(config: GeneratorConfig, direction: Direction = 'text-to-image'): number {
+  if (direction !== 'text-to-image') throw new RangeError('Expected text-to-image, the one that is counted')
+  const { layers, hidden, grid, textLength, imageVocab } = config
+  const tokens = textLength + 1 + grid ** 2
+  let flops = 3 * (2 * 12 * hidden ** 2 * tokens * layers + 2 * hidden * imageVocab * grid ** 2)
+  for (let layer = 1; layer <= layers; layer++) {
+    const { forward, backward } = attentionFlops(attentionPairs(patternOf(layer, config), config), hidden)
+    flops += forward + backward
+  }
+  return flops
+}
+
+/**
+ * Bytes of weights that drawing one image token reads, with matrices in bfloat16 and vectors in float32: 12 H^2 of a layer's matrices and
+ * H x Vz of the head's; 13 H of a layer's vectors (two norms: 4 H, biases: 3 H, H, 4 H, H), the last norm's 2 H and the head's Vz biases.
+ */
+export function drawTokenBytes({ layers, hidden, imageVocab }: GeneratorConfig): number {
+  const matrices = 12 * hidden ** 2 * layers + hidden * imageVocab
+  const vectors = 13 * hidden * layers + 2 * hidden + imageVocab
+  return 2 * matrices + 4 * vectors
+}
+
+/**
+ * Decoding one picture with a VQGAN: every convolution of taming-transformers' decoder, a multiply-add for each of side^2 x in x out a pixel of its
+ * output, and the two products of each attention block. 312 GFLOP for vqgan-f8-8192.
+ */
+export function vqganDecodeFlops(config: ImageTokenizerConfig): number {
+  const { resolution, channels, multipliers, residualBlocks, attentionResolutions, latentChannels } = config
+  const last = multipliers.length - 1
+  let side = resolution >> last
+  let flops = 0
+  const convolution = (ins: number, outs: number, kernel: number) => {
+    flops += 2 * ins * outs * kernel ** 2 * side ** 2
+  }
+  const residual = (ins: number, outs: number) => {
+    convolution(ins, outs, 3)
+    convolution(outs, outs, 3)
+    if (ins !== outs) convolution(ins, outs, 1)
+  }
+  const attention = (width: number) => {
+    for (let i = 0; i < 4; i++) convolution(width, width, 1)
+    flops += 4 * side ** 4 * width
+  }
+  const widest = channels * multipliers[last]!
+  convolution(config.codebookDim, latentChannels, 1)
+  convolution(latentChannels, widest, 3)
+  residual(widest, widest)
+  attention(widest)
+  residual(widest, widest)
+  let ins = widest
+  for (let level = last; level >= 0; level--) {
+    const outs = channels * multipliers[level]!
+    for (let block = 0; block <= residualBlocks; block++) {
+      residual(ins, outs)
+      if (attentionResolutions.includes(side)) attention(outs)
+      ins = outs
+    }
+    if (level > 0) {
+      side *= 2
+      convolution(outs, outs, 3)
+    }
+  }
+  convolution(ins, 3, 3)
+  return flops
+}

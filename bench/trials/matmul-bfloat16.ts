@@ -1,0 +1,3 @@
+import { matmulTrial } from '../matmul-trial.ts'
+
+export default matmulTrial('bfloat16', 0.65)

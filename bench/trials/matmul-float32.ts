@@ -1,0 +1,3 @@
+import { matmulTrial } from '../matmul-trial.ts'
+
+export default matmulTrial('float32', 0.8)

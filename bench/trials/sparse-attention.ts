@@ -1,0 +1,111 @@
+import { kernels, type Pattern } from '../../lib/kernels.ts'
+import { expectError, Random, relativeError } from '../data.ts'
+import { attendsImage, attentionFlops, attentionPairs } from '../flops.ts'
+import type { Case, Trial } from '../trial.ts'
+
+const heads = 64
+const headSize = 64
+const sizes = { textLength: 127, grid: 32, kernel: 11 }
+const length = sizes.textLength + 1 + sizes.grid ** 2
+const elements = heads * length * headSize
+
+const trial: Trial = {
+  description: `Attention of ${heads} heads of ${headSize} over ${length} tokens, forward and backward in float32, by pattern, against our own full attention.`,
+  async setup() {
+    const random = new Random(3)
+    const [q, k, v, dout] = [0, 1, 2, 3].map(() => random.floats(elements)) as [
+      Float32Array,
+      Float32Array,
+      Float32Array,
+      Float32Array,
+    ]
+    const workspace = new Map<Pattern, number>()
+
+    async function both(pattern: Pattern, repeats: number) {
+      const [forward, backward] = [new Float64Array(repeats), new Float64Array(repeats)]
+      const options = { pattern, direction: 'text-to-image', heads, headSize, ...sizes } as const
+      const first = await kernels.sparseAttention(q, k, v, { ...options, timings: forward })
+      const second = await kernels.sparseAttentionBackward(q, k, v, first.out, first.lse, dout, {
+        ...options,
+        timings: backward,
+      })
+      workspace.set(pattern, Math.max(first.workspaceBytes, second.workspaceBytes))
+      return { ...first, ...second, times: [...forward].map((time, i) => time + backward[i]!) }
+    }
+
+    const makeCase = (pattern: Pattern): Case => {
+      const flops = attentionFlops(attentionPairs(pattern, sizes), heads * headSize)
+      return {
+        name: pattern,
+        title: `${pattern} attention, ${heads} heads of ${headSize}, N = ${length}, forward + backward`,
+        work: { flops: flops.forward + flops.backward },
+        limit: 'float32Flops',
+        samples: 10,
+        peer: { name: 'our full attention', run: async (repeats) => (await both('full', repeats)).times },
+        target: { kind: 'speedup', atLeast: 4 },
+        async check() {
+          const { out, dq, dk, dv } = await both(pattern, 1)
+          const head = heads - 1
+          const expected = referenceHead({ q, k, v, dout }, head, pattern)
+          for (const [name, actual] of Object.entries({ out, dq, dk, dv })) {
+            const begin = head * length * headSize
+            const part = actual.subarray(begin, begin + length * headSize)
+            // float32 sums of up to N terms: sqrt(1152) * 2^-24 = 2e-6, times a few for products of products
+            expectError(`${name} of ${pattern}`, relativeError(part, expected[name as 'out']), 2e-5)
+          }
+        },
+        async run(repeats) {
+          return (await both(pattern, repeats)).times
+        },
+        details: () => ({
+          workspaceBytes: workspace.get(pattern)!,
+          // what the scores alone would take if they were kept
+          squareBytes: heads * length * length * 4,
+        }),
+      }
+    }
+    return { cases: (['row', 'column', 'conv'] as const).map(makeCase) }
+  },
+}
+export default trial
+
+/** One head's attention and gradients as the textbook has them, in double precision. */
+function referenceHead(
+  arrays: { q: Float32Array; k: Float32Array; v: Float32Array; dout: Float32Array },
+  head: number,
+  pattern: Pattern,
+) {
+  const begin = head * length * headSize
+  const part = (array: Float32Array) => array.subarray(begin, begin + length * headSize)
+  const [q, k, v, dout] = [part(arrays.q), part(arrays.k), part(arrays.v), part(arrays.dout)]
+  const [out, dq, dk, dv] = [0, 1, 2, 3].map(() => new Float64Array(length * headSize)) as [
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    Float64Array,
+  ]
+  const scale = 1 / Math.sqrt(headSize)
+  const dot = (a: ArrayLike<number>, i: number, b: ArrayLike<number>, j: number) => {
+    let sum = 0
+    for (let d = 0; d < headSize; d++) sum += a[i * headSize + d]! * b[j * headSize + d]!
+    return sum
+  }
+  const add = (to: Float64Array, i: number, factor: number, from: ArrayLike<number>, j: number) => {
+    for (let d = 0; d < headSize; d++) to[i * headSize + d]! += factor * from[j * headSize + d]!
+  }
+  for (let query = 0; query < length; query++) {
+    const keys: number[] = []
+    for (let key = 0; key < length; key++) if (attendsImage(pattern, query, key, sizes)) keys.push(key)
+    const weights = keys.map((key) => Math.exp(scale * dot(q, query, k, key)))
+    const total = weights.reduce((sum, weight) => sum + weight, 0)
+    keys.forEach((key, i) => add(out, query, (weights[i]! /= total), v, key))
+    const mean = dot(dout, query, out, query)
+    keys.forEach((key, i) => {
+      const dscore = scale * weights[i]! * (dot(dout, query, v, key) - mean)
+      add(dv, key, weights[i]!, dout, query)
+      add(dq, query, dscore, k, key)
+      add(dk, key, dscore, q, query)
+    })
+  }
+  return { out, dq, dk, dv }
+}
