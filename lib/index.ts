@@ -43,6 +43,12 @@ export {
   writePng,
 } from './data/image.ts'
 export {
+  type CodeIndex,
+  type CodeShard,
+  tokenizeFolder,
+  type TokenizeFolderOptions,
+} from './data/code-shards.ts'
+export {
   folderPairs,
   type FolderPairsOptions,
   type FolderPairsReport,
@@ -51,7 +57,15 @@ export {
   type PairSource,
   shufflePairs,
   type ShuffleOptions,
+  splitPairs,
 } from './data/pairs.ts'
+export {
+  evaluatePairs,
+  evaluationTable,
+  type EvaluationOptions,
+  type EvaluationProgress,
+  type PairsEvaluation,
+} from './metrics/evaluation.ts'
 export { type BundleInfo, type Task, TASKS } from './model/bundle-file.ts'
 export { type BundleParts, ErnieVilg } from './model/ernie-vilg.ts'
 export { type DirectionOptions, type ForwardResult, Generator } from './model/generator.ts'

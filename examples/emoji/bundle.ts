@@ -2,43 +2,36 @@ import { readdir, stat } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { writeFileWhole } from '../../lib/data/image.ts'
-import { ErnieVilg } from '../../lib/model/ernie-vilg.ts'
-import { Generator } from '../../lib/model/generator.ts'
-import { ImageTokenizer } from '../../lib/model/image-tokenizer.ts'
-import { TextTokenizer } from '../../lib/tokenizer/text-tokenizer.ts'
+import { writeBundle } from '../../lib/trainer/bundle/bundle-stage.ts'
+import {
+  type Measurements,
+  readMeasurements,
+  type StageMeasurements,
+} from '../../lib/trainer/bundle/measurements.ts'
+import type { StageContext } from '../../lib/trainer/bundle/stages.ts'
 import { formatNumber, formatSeconds } from '../../lib/trainer/progress.ts'
 import type { EmojiConfig } from './config.ts'
-import { type Measurements, readMeasurements, type StageMeasurements } from './measurements.ts'
-import { paths, type StageContext } from './stages.ts'
+
+/** What the stages share, and where the bundle goes. */
+export interface EmojiContext extends StageContext {
+  config: EmojiConfig
+  bundle: string
+}
 
 /** Writes what was trained as a bundle in bfloat16, with a README whose numbers are those of measurements.json beside it. */
-export async function writeBundle(context: StageContext & { bundle: string }): Promise<boolean> {
+export async function writeEmojiBundle(context: EmojiContext): Promise<boolean> {
   const { folder, bundle, config } = context
-  const from = paths(folder)
-  const imageTokenizer = await ImageTokenizer.load(from.imageTokenizer)
-  const generator = await Generator.load(from.generator)
-  const textTokenizer = await TextTokenizer.load(from.vocabulary)
-  const model = ErnieVilg.create({
-    generator,
-    imageTokenizer,
-    textTokenizer,
+  await writeBundle(context, bundle, {
     name: 'emoji',
     description: `Draws emoji of ${config.data.size} x ${config.data.size} pixels from Chinese texts, and describes such pictures in Chinese`,
-    trainedFor: ['text-to-image', 'image-to-text'],
-    samplingDefaults: config.sampling,
   })
-  try {
-    await model.save(bundle, { precision: 'bfloat16' })
-  } finally {
-    await model.dispose()
-  }
   const measurements = await readMeasurements(folder)
   const json = `${JSON.stringify({ ...measurements, config }, null, 2)}\n`
   await writeFileWhole(join(bundle, 'measurements.json'), Buffer.from(json))
   const bytes = await folderBytes(bundle)
   const readme = readmeText(context, measurements, bytes)
   await writeFileWhole(join(bundle, 'README.md'), Buffer.from(readme))
-  console.log(`bundle: ${(bytes / 1e6).toFixed(1)} MB in ${bundle}`)
+  context.note(`bundle: ${(bytes / 1e6).toFixed(1)} MB in ${bundle}`)
   return true
 }
 
@@ -50,7 +43,7 @@ async function folderBytes(folder: string): Promise<number> {
 }
 
 function readmeText(
-  { config, data }: StageContext,
+  { config, data }: EmojiContext,
   { imageTokenizer, generator }: Measurements,
   bytes: number,
 ): string {

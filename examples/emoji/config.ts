@@ -1,7 +1,7 @@
-import type { TrainerOptions } from '../../lib/trainer/options.ts'
+import type { BundleTrainingConfig } from '../../lib/trainer/bundle/config.ts'
 
 /** All that decides what the emoji model becomes. */
-export interface EmojiConfig {
+export interface EmojiConfig extends BundleTrainingConfig {
   data: {
     /** Side of the pictures, in pixels. */
     size: number
@@ -12,53 +12,6 @@ export interface EmojiConfig {
     /** Pictures to train on, and as many again at most to hold out; all unless given. */
     limit?: number
   }
-  text: {
-    /** The most tokens of the vocabulary; at least its characters and 5. */
-    vocabularySize: number
-  }
-  imageTokenizer: {
-    model: {
-      model: 'vqgan'
-      quantizer: 'nearest'
-      resolution: number
-      channels: number
-      multipliers: number[]
-      residualBlocks: number
-      attentionResolutions: number[]
-      latentChannels: number
-      codebookSize: number
-      codebookDim: number
-    }
-    training: TrainerOptions
-    batch: number
-    steps: number
-    evaluateEvery: number
-    seed: number
-  }
-  generator: {
-    /** Without textVocab, which the text stage decides. */
-    model: {
-      model: 'ernie-vilg-generator'
-      layers: number
-      hidden: number
-      heads: number
-      imageVocab: number
-      textLength: number
-      grid: number
-      kernel: number
-    }
-    training: TrainerOptions
-    batch: number
-    steps: number
-    evaluateEvery: number
-    seed: number
-    /** How often a picture comes with its name; its other captions share the rest. */
-    nameShare: number
-    /** Steps between pictures drawn by the unfinished model. */
-    sampleEvery: number
-  }
-  /** How the finished model draws unless it is told otherwise. */
-  sampling: { temperature: number; topK: number; topP: number }
 }
 
 const textLength = 24

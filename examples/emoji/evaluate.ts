@@ -2,9 +2,17 @@
 import { cpus } from 'node:os'
 import { SingleBar } from 'cli-progress'
 import { Command, InvalidArgumentError } from 'commander'
-import { backendInfo, ErnieVilg, interruptible, InterruptedError, VilgError } from '../../lib/index.ts'
+import {
+  backendInfo,
+  ErnieVilg,
+  evaluatePairs,
+  evaluationTable,
+  interruptible,
+  InterruptedError,
+  type PairsEvaluation,
+  VilgError,
+} from '../../lib/index.ts'
 import { writeFileWhole } from '../../lib/data/image.ts'
-import { evaluatePairs, evaluationTable, type PairsEvaluation } from '../../lib/metrics/evaluation.ts'
 import { emojiConfig } from './config.ts'
 import { loadEmojiDataset } from './dataset.ts'
 

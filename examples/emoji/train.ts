@@ -2,13 +2,14 @@
 import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { memoryPairs } from '../../lib/data/pairs.ts'
 import { formatSeconds } from '../../lib/trainer/progress.ts'
+import { trainGenerator } from '../../lib/trainer/bundle/generator-stage.ts'
+import { makeTokens, makeVocabulary, trainImageTokenizer } from '../../lib/trainer/bundle/stages.ts'
 import { interruptible, InterruptedError } from '../../lib/trainer/interrupt.ts'
-import { writeBundle } from './bundle.ts'
+import { type EmojiContext, writeEmojiBundle } from './bundle.ts'
 import { emojiConfig, type EmojiConfig, smallConfig } from './config.ts'
 import { type EmojiDataset, loadEmojiDataset } from './dataset.ts'
-import { trainGenerator } from './generator-stage.ts'
-import { makeTokens, makeVocabulary, type StageContext, trainImageTokenizer } from './stages.ts'
 
 interface Flags {
   stage: StageName | 'all'
@@ -23,7 +24,7 @@ const stages = {
   'image-tokenizer': trainImageTokenizer,
   tokens: makeTokens,
   generator: trainGenerator,
-  bundle: writeBundle,
+  bundle: writeEmojiBundle,
 } as const
 type StageName = keyof typeof stages
 const stageNames = Object.keys(stages) as StageName[]
@@ -72,7 +73,16 @@ async function main(signal: AbortSignal): Promise<void> {
     if (flags.minutes === undefined) return undefined
     return Math.max(0, flags.minutes - (performance.now() - begun) / 60_000)
   }
-  const context: StageContext & { bundle: string } = { config, folder, data, minutesLeft, signal, bundle }
+  const context: EmojiContext = {
+    config,
+    folder,
+    data: { train: memoryPairs(data.train), heldOut: memoryPairs(data.heldOut) },
+    dataSettings: config.data,
+    minutesLeft,
+    signal,
+    note: console.log,
+    bundle,
+  }
   for (const name of flags.stage === 'all' ? stageNames : [flags.stage]) {
     signal.throwIfAborted()
     const stageBegun = performance.now()

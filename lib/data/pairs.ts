@@ -3,6 +3,7 @@ import { extname, isAbsolute, join, normalize, relative, sep } from 'node:path'
 import { VilgError } from '../errors.ts'
 import {
   expectInteger,
+  expectNumber,
   expectOneOf,
   expectString,
   outOfRange,
@@ -23,8 +24,10 @@ export interface ImageTextPair extends RgbImage {
 
 /** Pairs in a fixed order, each read when it is asked for. */
 export interface PairSource<Pair extends ImageTextPair = ImageTextPair> {
-  /** How many there are, at least one. */
+  /** How many there are. */
   readonly length: number
+  /** What the pair at `index` is called, without reading its picture. */
+  describe(index: number): { id: string; captions: readonly string[] }
   /** The pair at `index`, from 0 to `length` - 1. */
   read(index: number): Promise<Pair>
 }
@@ -33,10 +36,33 @@ export interface PairSource<Pair extends ImageTextPair = ImageTextPair> {
 export function memoryPairs<Pair extends ImageTextPair>(pairs: readonly Pair[]): PairSource<Pair> {
   if (!Array.isArray(pairs)) throw typeMismatch('pairs', 'an array of pairs', pairs)
   if (pairs.length === 0) throw outOfRange('pairs', 'at least one pair', pairs)
-  return {
-    length: pairs.length,
-    read: async (index) => pairs[expectInteger('index', index, { min: 0, max: pairs.length - 1 })]!,
+  const at = (index: number) => pairs[expectInteger('index', index, { min: 0, max: pairs.length - 1 })]!
+  return { length: pairs.length, describe: at, read: async (index) => at(index) }
+}
+
+/**
+ * Sets a share of the pairs aside, each pair with the same probability; at least one pair stays.
+ *
+ * @param share from 0 to 1
+ * @returns both parts in the order of the source; `heldOut` may have no pair
+ */
+export function splitPairs<Pair extends ImageTextPair>(
+  source: PairSource<Pair>,
+  { share, seed }: { share: number; seed: number },
+): { train: PairSource<Pair>; heldOut: PairSource<Pair> } {
+  const { length } = source
+  const count = Math.min(Math.round(length * expectNumber('share', share, { min: 0, max: 1 })), length - 1)
+  const order = epochOrder(length, seed, 0)
+  const part = (indices: Uint32Array): PairSource<Pair> => {
+    const sorted = indices.sort()
+    const at = (index: number) => sorted[expectInteger('index', index, { min: 0, max: sorted.length - 1 })]!
+    return {
+      length: sorted.length,
+      describe: (index) => source.describe(at(index)),
+      read: async (index) => source.read(at(index)),
+    }
   }
+  return { train: part(order.slice(count)), heldOut: part(order.slice(0, count)) }
 }
 
 /** A pair as {@link shufflePairs} gives it: with its place in the stream. */
@@ -176,10 +202,15 @@ export async function folderPairs(
   problems.sort((a, b) => compare(a.file, b.file))
   if (usable.length === 0) throw noPairs(folder, problems)
 
+  const at = (index: number) => usable[expectInteger('index', index, { min: 0, max: usable.length - 1 })]!
   const source: PairSource = {
     length: usable.length,
+    describe(index) {
+      const { file, captions } = at(index).sample
+      return { id: file, captions }
+    },
     async read(index) {
-      const { sample, image } = usable[expectInteger('index', index, { min: 0, max: usable.length - 1 })]!
+      const { sample, image } = at(index)
       const { pixels } = image ?? (await readImage(join(folder, sample.file), imageOptions))
       return { id: sample.file, captions: sample.captions, pixels, width: size, height: size }
     },

@@ -60,6 +60,8 @@ export interface RunOptions<
   minutes?: number
   /** Ends the run after the step in work, with a checkpoint; the promise then rejects with the signal's reason. */
   signal?: AbortSignal
+  /** Given the lines of the log as they are written: a step, an evaluation, a checkpoint. What it throws ends the run. */
+  onLog?: (line: LogLine) => void
   /** Where progress is shown; standard error unless given, nowhere if false. */
   progress?: ProgressStream | false
 }
@@ -94,6 +96,7 @@ const optionKeys = [
   'curves',
   'minutes',
   'signal',
+  'onLog',
   'progress',
 ] as const satisfies readonly (keyof RunOptions<TrainerStep>)[]
 
@@ -174,7 +177,7 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
 
   async #run(folder: RunFolder, trainer: Trainer): Promise<void> {
     const first = trainer.step
-    const log = await RunLog.open(folder.log, first)
+    const log = await RunLog.open(folder.log, first, this.#options.onLog)
     try {
       await this.#recall(folder)
       if (first >= this.#steps) return

@@ -3,7 +3,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { encodePng } from '../../lib/data/image.ts'
-import { folderPairs, type ImageTextPair, memoryPairs, shufflePairs } from '../../lib/data/pairs.ts'
+import {
+  folderPairs,
+  type ImageTextPair,
+  memoryPairs,
+  type PairSource,
+  shufflePairs,
+  splitPairs,
+} from '../../lib/data/pairs.ts'
 import { eachInParallel } from '../../lib/data/parallel.ts'
 
 const invalid = { code: 'ERR_VILG_INVALID_ARGUMENT' }
@@ -169,4 +176,42 @@ test('eachInParallel runs four at a time and stops at the first error', async (t
   })
   await t.throwsAsync(failing, { message: 'third' })
   t.true(begun < 10)
+})
+
+test('splitting: every pair is in one part, in order; the same for the same seed', async (t) => {
+  const pairs = Array.from({ length: 40 }, (_, i) => ({
+    id: String(i),
+    captions: [`c${i}`],
+    pixels: Uint8Array.of(i, i, i),
+    width: 1,
+    height: 1,
+  }))
+  const ids = (part: PairSource) => Array.from({ length: part.length }, (_, i) => Number(part.describe(i).id))
+  const { train, heldOut } = splitPairs(memoryPairs(pairs), { share: 0.1, seed: 1 })
+  t.is(heldOut.length, 4)
+  const all = [...ids(train), ...ids(heldOut)]
+  t.deepEqual(
+    all.sort((a, b) => a - b),
+    pairs.map((_, i) => i),
+  )
+  for (const part of [train, heldOut]) {
+    t.deepEqual(
+      ids(part),
+      ids(part).sort((a, b) => a - b),
+    )
+    for (let i = 0; i < part.length; i++) {
+      const { id, pixels, captions } = await part.read(i)
+      t.deepEqual({ id, captions }, { id: part.describe(i).id, captions: [...part.describe(i).captions] })
+      t.is(pixels[0], Number(id))
+    }
+  }
+  t.deepEqual(ids(splitPairs(memoryPairs(pairs), { share: 0.1, seed: 1 }).heldOut), ids(heldOut))
+  t.notDeepEqual(ids(splitPairs(memoryPairs(pairs), { share: 0.1, seed: 2 }).heldOut), ids(heldOut))
+  const some = splitPairs(memoryPairs(pairs.slice(0, 3)), { share: 1, seed: 1 })
+  t.deepEqual([some.train.length, some.heldOut.length], [1, 2])
+  t.is(splitPairs(memoryPairs(pairs), { share: 0, seed: 1 }).heldOut.length, 0)
+  t.throws(() => train.describe(36), { code: 'ERR_VILG_INVALID_ARGUMENT' })
+  t.throws(() => splitPairs(memoryPairs(pairs), { share: NaN, seed: 1 }), {
+    code: 'ERR_VILG_INVALID_ARGUMENT',
+  })
 })

@@ -1,10 +1,9 @@
-import { type RgbImage, pixelsToTensor } from '../../lib/data/image.ts'
-import { memoryPairs, shufflePairs } from '../../lib/data/pairs.ts'
-import { CounterRandom } from '../../lib/data/random.ts'
-import type { TextTokenizer } from '../../lib/tokenizer/text-tokenizer.ts'
-import type { GeneratorBatch } from '../../lib/trainer/generator-learner.ts'
-import type { ImageTokenizerBatch } from '../../lib/trainer/image-tokenizer-learner.ts'
-import type { EmojiItem } from './dataset.ts'
+import { type RgbImage, pixelsToTensor } from '../../data/image.ts'
+import { type ImageTextPair, type PairSource, shufflePairs } from '../../data/pairs.ts'
+import { CounterRandom } from '../../data/random.ts'
+import type { TextTokenizer } from '../../tokenizer/text-tokenizer.ts'
+import type { GeneratorBatch } from '../generator-learner.ts'
+import type { ImageTokenizerBatch } from '../image-tokenizer-learner.ts'
 
 /** Options of endless batches. */
 export interface BatchOptions {
@@ -21,12 +20,12 @@ export interface BatchOptions {
  * number i depends on `seed` and i alone.
  */
 export async function* imageBatches(
-  items: readonly EmojiItem[],
+  source: PairSource,
   { batch, seed, start }: BatchOptions,
 ): AsyncGenerator<ImageTokenizerBatch> {
   const mirror = new CounterRandom(seed, 2 ** 40) // the epochs use the streams from 0 on
   let images: RgbImage[] = []
-  for await (const { pair, position } of shufflePairs(memoryPairs(items), { seed, start: start * batch })) {
+  for await (const { pair, position } of shufflePairs(source, { seed, start: start * batch })) {
     images.push(mirror.at(position) % 2 === 0 ? pair : mirrored(pair))
     if (images.length < batch) continue
     yield { images: pixelsToTensor(images) }
@@ -36,12 +35,18 @@ export async function* imageBatches(
 
 /** All pictures once, in order, in batches of at most `batch`. */
 export async function* imageBatchesInOrder(
-  items: readonly EmojiItem[],
+  source: PairSource,
   batch: number,
 ): AsyncGenerator<ImageTokenizerBatch> {
-  for (let first = 0; first < items.length; first += batch) {
-    yield { images: pixelsToTensor(items.slice(first, first + batch)) }
+  for (let first = 0; first < source.length; first += batch) {
+    yield { images: pixelsToTensor(await readPairs(source, first, batch)) }
   }
+}
+
+/** The `count` pairs from `first` on, or what there is of them. */
+export function readPairs(source: PairSource, first: number, count: number): Promise<ImageTextPair[]> {
+  const length = Math.min(count, source.length - first)
+  return Promise.all(Array.from({ length }, (_, i) => source.read(first + i)))
 }
 
 function mirrored({ pixels, width, height }: RgbImage): RgbImage {
@@ -64,20 +69,27 @@ interface TokenizedItem {
 
 /** Makes token batches from pictures whose tokens are known. */
 export class PairBatches {
-  readonly #items: readonly EmojiItem[]
+  readonly #source: PairSource
   readonly #tokenized = new Map<string, TokenizedItem>()
 
-  /** @param imageTokens the tokens of every item, by id */
+  /**
+   * Captions that are too long are cut.
+   *
+   * @param imageTokens the tokens of every picture, by id
+   */
   constructor(
-    items: readonly EmojiItem[],
+    source: PairSource,
     imageTokens: ReadonlyMap<string, Int32Array>,
     tokenizer: TextTokenizer,
     textLength: number,
   ) {
-    this.#items = items
-    for (const { id, captions } of items) {
+    this.#source = source
+    for (let i = 0; i < source.length; i++) {
+      const { id, captions } = source.describe(i)
       this.#tokenized.set(id, {
-        captions: captions.map((caption) => tokenizer.encode(caption, { length: textLength })),
+        captions: captions.map((caption) =>
+          tokenizer.encode(caption, { length: textLength, truncate: true }),
+        ),
         image: imageTokens.get(id)!,
       })
     }
@@ -95,7 +107,8 @@ export class PairBatches {
   }: BatchOptions & { nameShare: number }): AsyncGenerator<GeneratorBatch> {
     const choice = new CounterRandom(seed, 2 ** 40) // the epochs use the streams from 0 on
     let chosen: { id: string; caption: number }[] = []
-    const stream = shufflePairs(memoryPairs(this.#items), { seed, start: start * batch })
+    const described = describedPairs(this.#source)
+    const stream = shufflePairs(described, { seed, start: start * batch })
     for await (const { pair, position } of stream) {
       const caption = chooseCaption(pair.captions.length, nameShare, choice.at(position) / 2 ** 32)
       chosen.push({ id: pair.id, caption })
@@ -107,8 +120,10 @@ export class PairBatches {
 
   /** All pictures once, in order, with their names, in batches of at most `batch`. */
   async *inOrder(batch: number): AsyncGenerator<GeneratorBatch> {
-    for (let first = 0; first < this.#items.length; first += batch) {
-      yield this.#batch(this.#items.slice(first, first + batch).map(({ id }) => ({ id, caption: 0 })))
+    for (let first = 0; first < this.#source.length; first += batch) {
+      const length = Math.min(batch, this.#source.length - first)
+      const part = Array.from({ length }, (_, i) => this.#source.describe(first + i))
+      yield this.#batch(part.map(({ id }) => ({ id, caption: 0 })))
     }
   }
 
@@ -129,6 +144,19 @@ export class PairBatches {
       batch.image.set(row.image, i * image.length)
     }
     return batch
+  }
+}
+
+/** The pairs without their pictures, whose tokens are known: nothing has to be read. */
+function describedPairs(source: PairSource): PairSource {
+  const none = { pixels: new Uint8Array(), width: 0, height: 0 }
+  return {
+    length: source.length,
+    describe: (index) => source.describe(index),
+    read: async (index) => {
+      const { id, captions } = source.describe(index)
+      return { id, captions: [...captions], ...none }
+    },
   }
 }
 

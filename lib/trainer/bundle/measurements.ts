@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { writeFileWhole } from '../../lib/data/image.ts'
+import { writeFileWhole } from '../../data/image.ts'
 
 /** What a training stage was and what came of it. */
 export interface StageMeasurements {

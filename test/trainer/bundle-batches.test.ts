@@ -4,25 +4,16 @@ import {
   imageBatches,
   imageBatchesInOrder,
   PairBatches,
-} from '../../examples/emoji/batches.ts'
-import type { EmojiItem } from '../../examples/emoji/dataset.ts'
+} from '../../lib/trainer/bundle/batches.ts'
+import { memoryPairs } from '../../lib/data/pairs.ts'
 import { TextTokenizer } from '../../lib/tokenizer/text-tokenizer.ts'
 
-const items = Array.from({ length: 7 }, (_, i): EmojiItem => {
+const items = Array.from({ length: 7 }, (_, i) => {
   const captions = ['abcdefg'[i]!, 'x', 'y']
   const pixels = Uint8Array.from({ length: 2 * 2 * 3 }, (_, at) => i * 12 + at)
-  return {
-    id: String(i),
-    name: captions[0]!,
-    captions,
-    emoji: '',
-    category: '',
-    subcategory: '',
-    pixels,
-    width: 2,
-    height: 2,
-  }
+  return { id: String(i), captions, pixels, width: 2, height: 2 }
 })
+const source = memoryPairs(items)
 
 async function take<T>(count: number, values: AsyncIterable<T>): Promise<T[]> {
   const taken: T[] = []
@@ -40,10 +31,10 @@ test('the name comes as often as it should, the other captions alike', (t) => {
 })
 
 test('batches of pictures depend on their number alone', async (t) => {
-  const whole = await take(6, imageBatches(items, { batch: 3, seed: 1, start: 0 }))
-  const rest = await take(3, imageBatches(items, { batch: 3, seed: 1, start: 3 }))
+  const whole = await take(6, imageBatches(source, { batch: 3, seed: 1, start: 0 }))
+  const rest = await take(3, imageBatches(source, { batch: 3, seed: 1, start: 3 }))
   t.deepEqual(rest, whole.slice(3))
-  t.notDeepEqual(await take(6, imageBatches(items, { batch: 3, seed: 2, start: 0 })), whole)
+  t.notDeepEqual(await take(6, imageBatches(source, { batch: 3, seed: 2, start: 0 })), whole)
   // 18 pictures are two epochs and four more; each is as it is or mirrored
   const seen = new Map<number, number>()
   let mirrored = 0
@@ -64,7 +55,7 @@ test('batches of pictures depend on their number alone', async (t) => {
   )
   t.true([...seen.values()].every((count) => count === 2 || count === 3) && seen.size === 7)
   t.true(mirrored > 3 && mirrored < 15)
-  const ordered = await take(9, imageBatchesInOrder(items, 3))
+  const ordered = await take(9, imageBatchesInOrder(source, 3))
   t.deepEqual(
     ordered.map(({ images }) => images.length / 12),
     [3, 3, 1],
@@ -74,7 +65,7 @@ test('batches of pictures depend on their number alone', async (t) => {
 test('batches of pairs depend on their number alone', async (t) => {
   const tokenizer = TextTokenizer.fromVocabulary(['[PAD]', '[UNK]', '[CLS]', '[SEP]', ...'abcdefgxy'])
   const tokens = new Map(items.map(({ id }, i) => [id, Int32Array.from([i, i, i, i])]))
-  const pairs = new PairBatches(items, tokens, tokenizer, 5)
+  const pairs = new PairBatches(source, tokens, tokenizer, 5)
   const options = { batch: 2, seed: 3, nameShare: 0.5 }
   const whole = await take(10, pairs.shuffled({ ...options, start: 0 }))
   t.deepEqual(await take(6, pairs.shuffled({ ...options, start: 4 })), whole.slice(4))

@@ -1,14 +1,14 @@
-import type { RgbImage } from '../../lib/data/image.ts'
-import { ErnieVilg } from '../../lib/model/ernie-vilg.ts'
-import { Generator } from '../../lib/model/generator.ts'
-import { ImageTokenizer } from '../../lib/model/image-tokenizer.ts'
-import { Sampler } from '../../lib/sampler/sampler.ts'
-import { TextTokenizer } from '../../lib/tokenizer/text-tokenizer.ts'
-import { type RunSamples, trainRun } from '../../lib/trainer/run.ts'
-import { Trainer } from '../../lib/trainer/trainer.ts'
-import type { GeneratorStep } from '../../lib/trainer/training-loop.ts'
+import type { RgbImage } from '../../data/image.ts'
+import type { ImageTextPair } from '../../data/pairs.ts'
+import { ErnieVilg } from '../../model/ernie-vilg.ts'
+import { Generator } from '../../model/generator.ts'
+import { ImageTokenizer } from '../../model/image-tokenizer.ts'
+import { Sampler } from '../../sampler/sampler.ts'
+import { TextTokenizer } from '../../tokenizer/text-tokenizer.ts'
+import { type RunSamples, trainRun } from '../run.ts'
+import { Trainer } from '../trainer.ts'
+import type { GeneratorStep } from '../training-loop.ts'
 import { PairBatches } from './batches.ts'
-import type { EmojiItem } from './dataset.ts'
 import { writeMeasurements } from './measurements.ts'
 import {
   disposeAll,
@@ -16,7 +16,7 @@ import {
   limits,
   paths,
   readTokens,
-  shownItems,
+  shownPairs,
   shownPictures,
   type StageContext,
   tokensKey,
@@ -24,11 +24,11 @@ import {
 
 /** Trains the generator on captions and tokens. */
 export async function trainGenerator(context: StageContext): Promise<Finished> {
-  const { data, folder } = context
+  const { folder } = context
   const text = await TextTokenizer.load(paths(folder).vocabulary)
   const imageTokenizer = await ImageTokenizer.load(paths(folder).imageTokenizer, { precision: 'float32' })
   const models: { dispose(): Promise<void> }[] = [imageTokenizer]
-  const shown = shownItems(data)
+  const shown = await shownPairs(context)
   const sample = (generator: Generator) => {
     const bundle = ErnieVilg.create({ generator, imageTokenizer, textTokenizer: text })
     models.push(bundle)
@@ -63,12 +63,13 @@ async function run(
         new Trainer(await Generator.create(model, { precision: 'float32', seed }), training),
       resume: (path) => Trainer.resume(path),
       batches: (start) => train.shuffled({ batch, seed, start, nameShare }),
-      evaluate: (one) => one.evaluate(heldOut.inOrder(batch)),
-      evaluateEvery,
+      ...(data.heldOut.length === 0
+        ? {}
+        : { evaluate: (one) => one.evaluate(heldOut.inOrder(batch)), evaluateEvery }),
       sample: (one) => sample(one.target),
       sampleEvery,
       curves: { 'loss.png': ['loss', 'textToImage', 'imageToText'] },
-      ...limits(context),
+      ...limits(context, 'generator'),
     },
   )
   try {
@@ -83,8 +84,8 @@ async function run(
   }
 }
 
-/** What the model draws for names that it trained on and for held-out ones, and what it says of their pictures. */
-async function drawings(sampler: Sampler, items: readonly EmojiItem[]): Promise<RunSamples> {
+/** What the model draws for first captions, trained on and held out, and what it says of their pictures. */
+async function drawings(sampler: Sampler, items: readonly ImageTextPair[]): Promise<RunSamples> {
   const images: RgbImage[] = []
   const captions: string[] = []
   const columns = shownPictures / 2
@@ -92,14 +93,18 @@ async function drawings(sampler: Sampler, items: readonly EmojiItem[]): Promise<
     const row = items.slice(first, first + columns)
     const said: string[] = []
     const drawn: RgbImage[] = []
-    for (const { name, pixels, width, height } of row) {
-      const [description] = await sampler.imageToText({ pixels, width, height })
+    for (const pair of row) {
+      const [description] = await sampler.imageToText(pair)
       said.push(description!.text)
-      const [picture] = await sampler.textToImage(name, { seed: 1, temperature: 0.5 })
+      const [picture] = await sampler.textToImage(pair.captions[0]!, {
+        seed: 1,
+        temperature: 0.5,
+        truncate: true,
+      })
       drawn.push(picture!)
     }
     images.push(...row, ...drawn)
-    captions.push(...said, ...row.map(({ name }) => name))
+    captions.push(...said, ...row.map(({ captions: [name] }) => name!))
   }
   return { images, columns, captions }
 }
