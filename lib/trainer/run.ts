@@ -235,8 +235,10 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
         await log.flush()
         this.#lastFlush = now
       }
+      if (!isEnding) continue
+      // only now: an abort while the log was flushed must not end the run without its checkpoint
       signal?.throwIfAborted()
-      if (isEnding) return
+      return
     }
     const text = `Expected batches for ${this.#steps} steps, received those of ${step}`
     throw new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { steps: this.#steps, step })

@@ -115,6 +115,23 @@ test('a run that was ended at any point goes on as if it had not been', async (t
   )
 })
 
+test('an abort between two steps ends the run with a checkpoint, too', async (t) => {
+  const folder = await tempFolder(t)
+  const controller = new AbortController()
+  const reason = new Error('Ctrl-C')
+  const seen: number[] = []
+  const onLog: Options['onLog'] = ({ type, step }) => {
+    if (type !== 'step') return
+    seen.push(step)
+    // while the first step's line is written to the log
+    if (step === 1) setImmediate(() => controller.abort(reason))
+  }
+  const checkpointSteps = 1000
+  await t.throwsAsync(train(folder, { signal: controller.signal, onLog, checkpointSteps }), { is: reason })
+  t.deepEqual(await readdir(join(folder, 'checkpoints')), [String(seen.at(-1))])
+  t.true(seen.length < 20)
+})
+
 test('partial checkpoints are removed, and an unfinished line of the log', async (t) => {
   const whole = await tempFolder(t)
   const expected = await train(whole)
