@@ -56,7 +56,7 @@ export interface NativeGenerator extends NativeHandle {
 }
 
 export interface NativeImageSession extends NativeHandle {
-  /** At most `count` tokens more. `tokens` rows x n, -1 where not yet drawn; `logProbabilities` a row each. */
+  /** At most `count` tokens more; `ERR_VILG_BUSY` while another step runs. Stopped, it goes on where it was. `tokens` rows x n, -1 where not yet drawn; `logProbabilities` a row each. */
   step(
     count: number,
     control?: TaskControl,
@@ -132,6 +132,10 @@ export interface NativeOptimizerOptions {
   compute: NativePrecision
 }
 
+/**
+ * Does one thing at a time: a second call is `ERR_VILG_BUSY`, thrown at once. Other work on the same model waits for its turn or lets this
+ * one wait. A call that gathers gradients and rejects, stopped before it began or not, leaves none behind, earlier ones included.
+ */
 interface NativeTrainer extends NativeHandle {
   readonly steps: number
   /** One AdamW update from what was accumulated; `applied` is false where the gradient was not finite (nothing changed). */

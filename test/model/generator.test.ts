@@ -324,7 +324,7 @@ test('worker threads have generators of their own', async (t) => {
     const { Generator } = require(${JSON.stringify(tsx)}).require(index, index)
     const { parentPort, workerData } = require('node:worker_threads')
     Generator.load(workerData.folder)
-      .then((generator) => generator.forward(workerData.batch, { direction: 'text-to-image' }))
+      .then((generator) => (globalThis.kept = generator).forward(workerData.batch, { direction: 'text-to-image' }))
       .then(({ loss }) => parentPort.postMessage(loss)) // and goes without dispose()
   `
   const run = () =>
