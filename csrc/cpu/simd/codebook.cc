@@ -68,9 +68,10 @@ void score_rows(float* scores, int32_t* indices, const float* vectors, const flo
       vf score = FusedStep::apply(splat(-2.0f), c[i][v], norm);
       score = select(exists, score, infinity);
       const vf before = load(best);
-      const vi smaller = score < before;  // false for NaN; the earlier one stays on a tie
-      store(best, select(smaller, score, before));
       auto* to = reinterpret_cast<vi_unaligned*>(best_index);
+      // false for NaN; panels come in any order
+      const vi smaller = (score < before) | ((score == before) & (index < *to));
+      store(best, select(smaller, score, before));
       *to = (smaller & index) | (~smaller & *to);
     }
   }

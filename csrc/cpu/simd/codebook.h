@@ -12,8 +12,9 @@ struct VilgCodebookKernels {
   int32_t tile_rows, tile_columns;
   // norms[j] = e_j . e_j of the tile_columns codes of a panel of gemm.h (float32)
   void (*norms)(float* norms, const float* panel, int64_t dim);
-  // For `rows` vectors: the best score so far and its index, lane by lane: scores and indices are
-  // (rows, tile_columns). `first` is the index of the panel's first code, of which `columns` exist.
+  // For `rows` vectors: the best score so far and its index, the lowest on a tie, lane by lane:
+  // scores and indices are (rows, tile_columns). `first` is the index of the panel's first code, of
+  // which `columns` exist. Panels may come in any order, and again.
   void (*score)(float* scores, int32_t* indices, const float* vectors, int64_t rows,
                 const float* panel, const float* norms, int64_t dim, int32_t first,
                 int32_t columns);

@@ -119,6 +119,7 @@ template <int half>
   x = max(x, lanes_down<2>(x));
   return x[0] > x[1] ? x[0] : x[1];
 }
+[[maybe_unused]] inline float hmin(vf x) { return -hmax(-x); }
 
 // e^x to 2 ulp for x in [-87.3, 88.7]; clamped outside, so e^-inf is 1.2e-38 and not 0: mask by
 // select where 0 matters; NaN stays NaN. Range reduction to |r| <= ln2 / 2 in two parts
