@@ -90,21 +90,28 @@ void matmul_skinny(const MatmulParams& p, OpContext& ctx) {
   auto* x = workspace.as<char>();
   convert_x(p, simd, mode, padded, x_bytes, x, ctx);
 
-  // rows of b to a task: about 256 KB, so that threads stay level and little of what is fetched
-  // ahead belongs to the next task; a multiple of the kernel's four
+  // rows of b at once: what the sums on the stack hold, about 256 KB at most; a multiple of the
+  // kernel's four
   constexpr int64_t kMaxRows = 64;
+  // A thread reads long runs of memory: tasks of 98 KB that threads take by turns made a step of 12
+  // layers of 768 take 6.0 ms on two cores of Zen 4, two runs a thread 4.7 to 5.7. Every sum is one
+  // task's, so how the rows are dealt out does not show in the bits.
+  constexpr int64_t kRangesPerThread = 2;
   const int64_t row_bytes = p.k * static_cast<int64_t>(dtype_size(p.b_dtype));
   const int64_t rows = std::clamp(262144 / row_bytes / 4 * 4, int64_t{16}, kMaxRows);
-  const int64_t pieces = ceil_div(p.n, rows);
-  ctx.pool->parallel_for(p.batch * pieces, [&](int64_t task) {
+  const int64_t pieces = p.batch * ceil_div(p.n, rows);
+  const int64_t ranges = std::min<int64_t>(pieces, kRangesPerThread * ctx.pool->num_threads());
+  ctx.pool->parallel_for(ranges, [&](int64_t range) {
     ctx.check_stop();
-    const int64_t batch = task / pieces, first = task % pieces * rows;
-    const int64_t n = std::min(rows, p.n - first);
     alignas(64) float acc[kSkinnyRows * kMaxRows];  // 16 KB of stack
-    simd->dots(acc, kMaxRows, x + batch * p.m * padded * x_bytes, padded, p.m,
-               element(p.b, p.b_dtype, batch * p.stride_b + first * p.ldb), p.ldb, n, p.k, mode);
-    const GemmEpilogue e = epilogue_at(p, batch, 0, first);
-    gemm->epilogue(&e, acc, kMaxRows, p.m, n);
+    for (int64_t piece = range * pieces / ranges; piece < (range + 1) * pieces / ranges; ++piece) {
+      const int64_t batch = piece / (pieces / p.batch), first = piece % (pieces / p.batch) * rows;
+      const int64_t n = std::min(rows, p.n - first);
+      simd->dots(acc, kMaxRows, x + batch * p.m * padded * x_bytes, padded, p.m,
+                 element(p.b, p.b_dtype, batch * p.stride_b + first * p.ldb), p.ldb, n, p.k, mode);
+      const GemmEpilogue e = epilogue_at(p, batch, 0, first);
+      gemm->epilogue(&e, acc, kMaxRows, p.m, n);
+    }
   });
 }
 
