@@ -1,10 +1,9 @@
 #!/bin/sh
-# Builds the native tests for 64-bit Arm and runs those that match the filter under qemu:
-#   scripts/test-neon.sh [filter]
+# Builds the native tests for 64-bit Arm and runs those that match the filters under qemu (-word: all but those):
+#   scripts/test-neon.sh [filter ...]
 # Fails when a test fails, when nothing matches the filter and when the tools are missing.
 set -eu
 
-filter=${1-}
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=$root/build/neon
 
@@ -24,4 +23,4 @@ cmake -S "$root" -B "$build" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=
   -DCMAKE_BUILD_TYPE=Release -DVILG_TESTS=ON -DVILG_ADDON=OFF -DVILG_TEST_FOLDER=neon \
   >/dev/null
 cmake --build "$build" --parallel 2 --target vilg_tests >&2
-exec qemu-aarch64 "$root/build/tests/neon/vilg_tests" "$filter"
+exec qemu-aarch64 "$root/build/tests/neon/vilg_tests" "$@"

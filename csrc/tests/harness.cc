@@ -116,12 +116,25 @@ double finite_difference(std::vector<float>& x, size_t i, double step,
 
 }  // namespace vilg::test
 
+namespace {
+
+// Every argument must be part of the name; one that begins with - must not.
+bool selected(const char* name, int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const bool excludes = argv[i][0] == '-';
+    const bool found = std::strstr(name, argv[i] + (excludes ? 1 : 0)) != nullptr;
+    if (found == excludes) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   using namespace vilg::test;
-  const char* filter = argc > 1 ? argv[1] : "";
   int passed = 0, failed = 0;
   for (const TestCase& test : registry()) {
-    if (!std::strstr(test.name, filter)) continue;
+    if (!selected(test.name, argc, argv)) continue;
     const int before = failures;
     const auto start = std::chrono::steady_clock::now();
     try {

@@ -1,5 +1,5 @@
-// A small test harness: VILG_TEST(name) { ... EXPECT(...) ... }. build/tests/vilg_tests [filter]
-// runs what matches.
+// A small test harness: VILG_TEST(name) { ... EXPECT(...) ... }. build/tests/vilg_tests [filter
+// ...] runs what matches.
 #pragma once
 
 #include <cstdint>
