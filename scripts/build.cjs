@@ -11,16 +11,20 @@ const root = path.resolve(__dirname, '..')
 function build({ defines = {}, tests = false } = {}) {
   const cli = path.join(path.dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js')
   // node-gyp owns build/Makefile, so cmake gets a folder of its own
-  const args = [cli, 'build', '-d', root, '-O', path.join(root, 'build', 'cmake')]
-  const all = { ...defines, VILG_TESTS: tests ? 'ON' : (defines.VILG_TESTS ?? process.env.VILG_TESTS) }
-  for (const name of ['VILG_TESTS', 'VILG_SANITIZE']) {
-    const value = all[name] ?? process.env[name]
-    if (value) args.push(`--CD${name}=${value}`)
-  }
+  const folders = ['-d', root, '-O', path.join(root, 'build', 'cmake')]
+  const options = { ...defines, ...(tests ? { VILG_TESTS: 'ON' } : {}) }
+  const args = Object.entries(options).map(([name, value]) => `--CD${name}=${value}`)
   const env = { ...process.env }
   // set when node-gyp's make calls this script; they would reach cmake's own make
   for (const name of ['MAKEFLAGS', 'MFLAGS', 'MAKELEVEL', 'MAKEOVERRIDES']) delete env[name]
-  return spawnSync(process.execPath, args, { stdio: 'inherit', cwd: root, env }).status ?? 1
+  // `build` configures only where nothing is configured yet: options would come too late
+  const commands = args.length > 0 ? ['configure', 'build'] : ['build']
+  for (const command of commands) {
+    const all = [cli, command, ...folders, ...args]
+    const { status } = spawnSync(process.execPath, all, { stdio: 'inherit', cwd: root, env })
+    if (status !== 0) return status ?? 1
+  }
+  return 0
 }
 
 module.exports = build
