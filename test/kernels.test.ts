@@ -239,9 +239,14 @@ test('sparseAttention in bfloat16 is as far off as bfloat16 is', async (t) => {
 test('sparseAttention finds out heads and headSize', async (t) => {
   const stream = { pattern: 'row', direction: 'text-to-image', textLength: 3, grid: 2, kernel: 3 } as const
   const q = floats(2 * 8 * 64, 1)
-  const full = await kernels.sparseAttention(q, q, q, { ...stream, batch: 1, heads: 2, headSize: 64 })
-  t.deepEqual(await kernels.sparseAttention(q, q, q, stream), full)
-  t.deepEqual(await kernels.sparseAttention(q, q, q, { ...stream, heads: 2 }), full)
+  // Without workspaceBytes: how much memory was used depends on how many threads took part, and so on what else runs.
+  const results = async (sizes: object) => {
+    const { out, lse } = await kernels.sparseAttention(q, q, q, { ...stream, ...sizes })
+    return { out, lse }
+  }
+  const full = await results({ batch: 1, heads: 2, headSize: 64 })
+  t.deepEqual(await results({}), full)
+  t.deepEqual(await results({ heads: 2 }), full)
   const two = await kernels.sparseAttention(q, q, q, { ...stream, textValid: new Uint8Array(6).fill(1) })
   t.is(two.lse.length, 2 * 8)
   await rejects(
