@@ -3,13 +3,15 @@
 #include <array>
 #include <cstdint>
 
+#include "core/host_device.h"
+
 namespace vilg {
 
 // Philox 4x32-10 (Salmon et al. 2011): a pure function of key and counter, so a draw depends on
 // nothing but what it is for, and the same numbers come out whatever the batch size, thread count
 // or backend.
-inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter,
-                                      std::array<uint32_t, 2> key) {
+VILG_HOST_DEVICE constexpr std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter,
+                                                          std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = uint64_t{0xD2511F53u} * counter[0];
     const uint64_t p1 = uint64_t{0xCD9E8D57u} * counter[2];
@@ -24,14 +26,16 @@ inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter,
 // What a random number is for: keeps the streams of one seed apart.
 enum class RandomPurpose : uint32_t { kInit = 1, kDraw = 2, kReviveCode = 3, kDropout = 4 };
 
-inline std::array<uint32_t, 4> philox(uint64_t seed, RandomPurpose purpose, uint32_t stream,
-                                      uint64_t position) {
+VILG_HOST_DEVICE constexpr std::array<uint32_t, 4> philox(uint64_t seed, RandomPurpose purpose,
+                                                          uint32_t stream, uint64_t position) {
   return philox({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), stream,
                  static_cast<uint32_t>(purpose)},
                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
 }
 
 // Uniform in [0, 1) with 24 bits, exact in float32.
-inline float uniform_from_bits(uint32_t bits) { return static_cast<float>(bits >> 8) * 0x1p-24f; }
+VILG_HOST_DEVICE constexpr float uniform_from_bits(uint32_t bits) {
+  return static_cast<float>(bits >> 8) * 0x1p-24f;
+}
 
 }  // namespace vilg

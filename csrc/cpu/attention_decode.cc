@@ -11,8 +11,8 @@ namespace {
 constexpr int64_t kRowsPerTask = 8;
 }  // namespace
 
-void attention_decode(const AttentionDecodeParams& p, OpContext& ctx) {
-  validate(p);
+void attention_decode(const AttentionDecodeParams& params, OpContext& ctx) {
+  const AttentionDecodeParams p = resolved(params);
   const AttentionDecodeSimd& simd = *VILG_SIMD(attention_decode);
   const int64_t D = p.head_size, width = ceil_div(D, 16) * 16;
   // a group's scores are written whole: up to a vector past the prefix and past the end

@@ -6,9 +6,8 @@
 namespace vilg::cpu {
 
 // A few kilobytes a layer: not worth a thread.
-void cache_write(const CacheWriteParams& params, OpContext& context) {
-  validate(params);
-  (void)context;
+void cache_write(const CacheWriteParams& unresolved, OpContext&) {
+  const CacheWriteParams params = resolved(unresolved);
   const auto D = static_cast<size_t>(params.head_size);
   for (int64_t i = 0; i < params.tokens; ++i) {
     for (int64_t h = 0; h < params.heads; ++h) {

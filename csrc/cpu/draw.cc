@@ -109,7 +109,7 @@ void draw_row(const DrawParams& p, int64_t row, uint64_t* masses, uint32_t* keys
       total = 0;
       for (int64_t i = 0; i < V; ++i) total += masses[i];
     }
-    const auto bits = philox(p.seed, RandomPurpose::kDraw, p.streams[row], p.position);
+    const auto bits = philox(p.seed, RandomPurpose::kDraw, p.streams[row], draw_position(p));
     uint64_t left = multiply_high(total, uint64_t{bits[0]} << 32 | bits[1]);  // below total
     for (; masses[token] <= left; ++token) left -= masses[token];
   }

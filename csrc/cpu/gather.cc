@@ -19,6 +19,7 @@ void gather(const GatherParams& p, OpContext& ctx) {
   validate(p);
   check_indices("gather", "indices", p.indices, p.rows, p.size);
   const auto to_float = VILG_SIMD(elementwise)->to_float;
+  const float* offset = p.offset_row ? p.offset + *p.offset_row * p.dim : p.offset;
   const int64_t task_rows = std::max<int64_t>(1, kTaskElements / p.dim);
   ctx.pool->parallel_for(ceil_div(p.rows, task_rows), [&](int64_t task) {
     for (int64_t i = task * task_rows; i < std::min(p.rows, (task + 1) * task_rows); ++i) {
@@ -30,8 +31,8 @@ void gather(const GatherParams& p, OpContext& ctx) {
         std::memcpy(out, static_cast<const float*>(p.table) + from,
                     static_cast<size_t>(p.dim) * sizeof(float));
       }
-      if (p.offset) {
-        for (int64_t k = 0; k < p.dim; ++k) out[k] += p.offset[k];
+      if (offset) {
+        for (int64_t k = 0; k < p.dim; ++k) out[k] += offset[k];
       }
     }
   });

@@ -100,11 +100,24 @@ void validate(const AttentionDecodeParams& p) {
     check_pointer(p.own_k, "own_k");
     check_pointer(p.own_v, "own_v");
     check_pointer(p.slots, "slots");
-    for (int64_t i = 0; i < p.num_slots; ++i) {
-      VILG_CHECK(p.slots[i] >= 0 && p.slots[i] < p.own_capacity, kShapeMismatch,
-                 "Expected slots from 0 to %lld, received %d", ll(p.own_capacity - 1), p.slots[i]);
-    }
   }
+}
+
+AttentionDecodeParams resolved(const AttentionDecodeParams& params) {
+  validate(params);
+  AttentionDecodeParams p = params;
+  if (p.slot_count) {
+    VILG_CHECK(*p.slot_count >= 0 && *p.slot_count <= p.num_slots, kShapeMismatch,
+               "Expected a slot count from 0 to %lld, received %d", ll(p.num_slots), *p.slot_count);
+    p.num_slots = *p.slot_count;
+    p.slot_count = nullptr;
+    validate(p);
+  }
+  for (int64_t i = 0; i < p.num_slots; ++i) {
+    VILG_CHECK(p.slots[i] >= 0 && p.slots[i] < p.own_capacity, kShapeMismatch,
+               "Expected slots from 0 to %lld, received %d", ll(p.own_capacity - 1), p.slots[i]);
+  }
+  return p;
 }
 
 }  // namespace vilg

@@ -4,15 +4,8 @@
 
 #include <cstdint>
 
+#include "core/host_device.h"
 #include "kernels/dims.h"
-
-#ifndef VILG_HOST_DEVICE
-#ifdef __CUDACC__
-#define VILG_HOST_DEVICE __host__ __device__
-#else
-#define VILG_HOST_DEVICE
-#endif
-#endif
 
 namespace vilg {
 

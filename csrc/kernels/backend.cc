@@ -20,6 +20,7 @@ class HostBackend final : public Backend {
   OpContext context(const StopFlag* stop) override {
     return {.pool = &ThreadPool::shared(), .allocator = &arena_, .stop = stop};
   }
+  std::unique_ptr<RecordedWork> record(const std::function<void()>&) override { return nullptr; }
 
  private:
   const OpTable& table_;

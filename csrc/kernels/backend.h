@@ -1,9 +1,20 @@
 #pragma once
 
+#include <functional>
+#include <memory>
+
 #include "core/tensor.h"
 #include "kernels/op_table.h"
 
 namespace vilg {
+
+// Ops that were recorded once, run again: pointers and sizes stay as they were, what lies behind
+// the pointers is read anew.
+class RecordedWork {
+ public:
+  virtual ~RecordedWork() = default;
+  virtual void run() = 0;
+};
 
 // A place to compute: an op table, the memory that its ops work on, and the ways in and out of it.
 // Models, tape, trainer and sampler know nothing else about where they run.
@@ -22,6 +33,9 @@ class Backend {
   // Memory that is kept for the next allocation goes back to the system.
   virtual void trim() = 0;
   virtual OpContext context(const StopFlag* stop) = 0;
+  // Records the ops and copies that `work` asks for without running them. Null where a backend
+  // gains nothing by it; then `work` was not called.
+  virtual std::unique_ptr<RecordedWork> record(const std::function<void()>& work) = 0;
 
   Tensor empty(DType dtype, const Shape& shape) { return Tensor::empty(allocator(), dtype, shape); }
   Tensor zeros(DType dtype, const Shape& shape) {

@@ -23,4 +23,14 @@ void validate(const CacheWriteParams& params) {
              kUnsupported, "cache_write: caches of type %s", dtype_name(params.cache_dtype));
 }
 
+CacheWriteParams resolved(const CacheWriteParams& params) {
+  CacheWriteParams p = params;
+  if (p.slot) {
+    p.first_slot += *p.slot;
+    p.slot = nullptr;
+  }
+  validate(p);
+  return p;
+}
+
 }  // namespace vilg

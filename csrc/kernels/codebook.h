@@ -38,6 +38,8 @@ struct GatherParams {
   const void* table = nullptr;  // (size, dim), table_dtype
   const int32_t* indices = nullptr;
   const float* offset = nullptr;  // (dim), may be null
+  const int32_t* offset_row =
+      nullptr;  // where given, offset has rows, and row *offset_row is meant
   DType table_dtype = DType::kFloat32;
   int64_t rows = 0, size = 0, dim = 0;
 };

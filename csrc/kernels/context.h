@@ -6,12 +6,12 @@
 
 namespace vilg {
 
-// What an op may use besides its parameters. Passed, never global. A CUDA backend adds its stream
-// by deriving from it.
+// What an op may use besides its parameters. Passed, never global.
 struct OpContext {
   ThreadPool* pool = nullptr;
   Allocator* allocator = nullptr;  // workspace; on the device that the op runs on
   const StopFlag* stop = nullptr;  // may be null; long ops look at it between tasks
+  void* queue = nullptr;           // the backend's own, where ops are queued on a device
 
   void check_stop() const {
     if (stop) stop->check();

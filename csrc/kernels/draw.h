@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "core/host_device.h"
+
 namespace vilg {
 
 // One token a row from softmax(logits / temperature) after top-k, then top-p on what is left. Every
@@ -16,7 +18,8 @@ namespace vilg {
 //   The draw: with u = (word 0 . word 1) / 2^64 from Philox(seed, kDraw, stream, position), the
 //   first index, in index order, where the cumulative mass exceeds u times the total.
 // Tokens whose probability is below 2^-40 of the largest have no mass. A logit may be -inf (never
-// drawn) but not NaN or +inf, and not every one -inf: kInvalidArgument.
+// drawn) but not NaN or +inf, and not every one -inf: kInvalidArgument, or, where work is queued on
+// a device and cannot throw, token -1 and a log-probability that is not a number.
 struct DrawParams {
   int32_t* tokens = nullptr;           // (rows)
   float* log_probabilities = nullptr;  // (rows): log of the token's probability under
@@ -30,7 +33,12 @@ struct DrawParams {
   float top_p = 1.0f;  // 1: off
   uint64_t seed = 0;
   uint64_t position = 0;
+  const int32_t* step = nullptr;  // where given, *step is added to position
 };
 void validate(const DrawParams& params);
+
+VILG_HOST_DEVICE inline uint64_t draw_position(const DrawParams& p) {
+  return p.position + static_cast<uint64_t>(p.step ? *p.step : 0);
+}
 
 }  // namespace vilg

@@ -3,16 +3,12 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/host_device.h"
+
 // Exponential to 64-bit fixed point and logarithm back, for the draw (kernels/draw.h): the same
 // bits on every machine and backend. Integers where it can be, and float32 products and sums
 // rounded one by one where integers would be slow (a pure integer polynomial took 45 us for 8192
 // logits, this 9 us: SSE has no 64-bit multiplication).
-
-#if defined(__CUDACC__)
-#define VILG_HOST_DEVICE __host__ __device__
-#else
-#define VILG_HOST_DEVICE
-#endif
 
 namespace vilg {
 

@@ -12,6 +12,7 @@ void validate(const GatherParams& p) {
   check_pointer(kOp, "out", p.out);
   check_pointer(kOp, "table", p.table);
   check_pointer(kOp, "indices", p.indices);
+  if (p.offset_row) check_pointer(kOp, "offset", p.offset);
 }
 
 void validate(const ScatterAddParams& p) {

@@ -120,8 +120,8 @@ void attention_backward(const AttentionBackwardParams& p, OpContext&) {
   }
 }
 
-void attention_decode(const AttentionDecodeParams& p, OpContext&) {
-  validate(p);
+void attention_decode(const AttentionDecodeParams& params, OpContext&) {
+  const AttentionDecodeParams p = resolved(params);
   const int64_t D = p.head_size, num_keys = p.prefix_length + p.num_slots;
   std::vector<double> scores(num_keys), out(D);
   for (int64_t row = 0; row < p.rows; ++row) {

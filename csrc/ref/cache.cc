@@ -3,9 +3,8 @@
 
 namespace vilg::ref {
 
-void cache_write(const CacheWriteParams& params, OpContext& context) {
-  validate(params);
-  (void)context;
+void cache_write(const CacheWriteParams& unresolved, OpContext&) {
+  const CacheWriteParams params = resolved(unresolved);
   const int64_t H = params.heads, D = params.head_size;
   for (int64_t i = 0; i < params.tokens; ++i) {
     for (int64_t h = 0; h < H; ++h) {

@@ -45,7 +45,7 @@ void draw(const DrawParams& p, OpContext& ctx) {
         }
       }
       for (int64_t i = kept; i < V; ++i) mass[order[i]] = 0;
-      const auto bits = philox(p.seed, RandomPurpose::kDraw, p.streams[r], p.position);
+      const auto bits = philox(p.seed, RandomPurpose::kDraw, p.streams[r], draw_position(p));
       const uint64_t u = uint64_t{bits[0]} << 32 | bits[1];
       const uint64_t threshold = multiply_high(total, u);
       uint64_t cumulative = 0;

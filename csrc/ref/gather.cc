@@ -7,10 +7,11 @@ namespace vilg::ref {
 void gather(const GatherParams& p, OpContext&) {
   validate(p);
   check_indices("gather", "indices", p.indices, p.rows, p.size);
+  const float* offset = p.offset_row ? p.offset + *p.offset_row * p.dim : p.offset;
   for (int64_t i = 0; i < p.rows; ++i) {
     for (int64_t k = 0; k < p.dim; ++k) {
       write(p.out, DType::kFloat32, i * p.dim + k,
-            read(p.table, p.table_dtype, p.indices[i] * p.dim + k) + (p.offset ? p.offset[k] : 0));
+            read(p.table, p.table_dtype, p.indices[i] * p.dim + k) + (offset ? offset[k] : 0));
     }
   }
 }

@@ -1,0 +1,142 @@
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "core/error.h"
+#include "core/thread_pool.h"
+#include "cuda/emulation/launch.h"
+#include "cuda/queue.h"
+
+namespace vilg::cuda {
+namespace {
+
+using Work = std::function<void()>;
+
+class RecordedWork final : public Recording {
+ public:
+  std::vector<Work> work;
+};
+
+// Fresh memory is NaN.
+class PoisonedArena final : public Allocator {
+ public:
+  void* allocate(size_t size_bytes) override {
+    void* block = arena_.allocate(size_bytes);
+    std::memset(block, 0xff, size_bytes);
+    return block;
+  }
+  void deallocate(void* pointer) noexcept override { arena_.deallocate(pointer); }
+  size_t bytes_in_use() const override { return arena_.bytes_in_use(); }
+  size_t peak_bytes() const override { return arena_.peak_bytes(); }
+  void reset_peak() override { arena_.reset_peak(); }
+  void trim() { arena_.trim(); }
+
+ private:
+  HostArena arena_;
+};
+
+class EmulatedQueue final : public Queue {
+ public:
+  explicit EmulatedQueue(int device) : properties_(describe_device(device)) {}
+  const DeviceProperties& properties() const override { return properties_; }
+  Allocator& allocator() override { return arena_; }
+  void trim() override { arena_.trim(); }
+  size_t available_bytes() override { return available_host_bytes(); }
+
+  void copy_in(void* to, const void* from, size_t size) override {
+    not_while_recording("copy_in");
+    std::memcpy(to, from, size);
+  }
+  void copy_out(void* to, const void* from, size_t size) override {
+    not_while_recording("copy_out");
+    std::memcpy(to, from, size);
+  }
+  void copy(void* to, const void* from, size_t size) override {
+    submit([=] { std::memcpy(to, from, size); });
+  }
+  void fill(void* to, unsigned char value, size_t size) override {
+    submit([=] { std::memset(to, value, size); });
+  }
+  void synchronize() override { not_while_recording("synchronize"); }
+
+  void begin_recording() override {
+    not_while_recording("begin_recording");
+    recorded_ = std::make_unique<RecordedWork>();
+  }
+  std::unique_ptr<Recording> end_recording() override {
+    VILG_CHECK(recorded_, kInternal, "end_recording without begin_recording");
+    return std::move(recorded_);
+  }
+  void abandon_recording() noexcept override { recorded_.reset(); }
+  bool recording() const override { return recorded_ != nullptr; }
+  void replay(Recording& recording) override {
+    not_while_recording("replay");
+    for (const Work& work : static_cast<RecordedWork&>(recording).work) work();
+  }
+
+  void start_timer() override { started_ = std::chrono::steady_clock::now(); }
+  double stop_timer() override {
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started_)
+        .count();
+  }
+
+  void submit(Work work) {
+    if (recorded_) {
+      recorded_->work.push_back(std::move(work));
+    } else {
+      work();
+    }
+  }
+
+ private:
+  void not_while_recording(const char* what) const {
+    VILG_CHECK(!recorded_, kInternal, "%s cannot be recorded", what);
+  }
+
+  DeviceProperties properties_;
+  PoisonedArena arena_;
+  std::unique_ptr<RecordedWork> recorded_;
+  std::chrono::steady_clock::time_point started_;
+};
+
+}  // namespace
+
+namespace emulation {
+
+void run_on(Queue& queue, Dim3 blocks, int threads, size_t shared_bytes,
+            std::function<void()> kernel) {
+  VILG_CHECK(
+      blocks.x >= 1 && blocks.y >= 1 && blocks.y <= 65535 && blocks.z >= 1 && blocks.z <= 65535,
+      kInternal, "a grid of %u x %u x %u blocks", blocks.x, blocks.y, blocks.z);
+  VILG_CHECK(shared_bytes <= queue.properties().shared_bytes_per_block, kInternal,
+             "%zu bytes of shared memory", shared_bytes);
+  static_cast<EmulatedQueue&>(queue).submit([=, kernel = std::move(kernel)] {
+    const int64_t plane = int64_t{blocks.x} * blocks.y, count = plane * blocks.z;
+    ThreadPool::shared().parallel_for(count, [&](int64_t i) {
+      thread_local Block block;
+      block.run(kernel, blocks, Dim3(i % blocks.x, i % plane / blocks.x, i / plane), Dim3(threads),
+                shared_bytes);
+    });
+  });
+}
+
+}  // namespace emulation
+
+int device_count() { return 1; }
+
+DeviceProperties describe_device(int device) {
+  VILG_CHECK(device == 0, kInvalidArgument, "Expected device 0, received %d", device);
+  DeviceProperties properties;
+  properties.name = "emulation on the host";
+  properties.compute_major = 8;
+  properties.multiprocessors = 4;
+  properties.memory_bytes = properties.available_bytes = available_host_bytes();
+  properties.shared_bytes_per_block = 227 * 1024;
+  properties.emulated = true;
+  return properties;
+}
+
+std::unique_ptr<Queue> open_queue(int device) { return std::make_unique<EmulatedQueue>(device); }
+
+}  // namespace vilg::cuda
