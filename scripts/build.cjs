@@ -13,6 +13,10 @@ function build({ defines = {}, tests = false } = {}) {
   // node-gyp owns build/Makefile, so cmake gets a folder of its own
   const folders = ['-d', root, '-O', path.join(root, 'build', 'cmake')]
   const options = { ...defines, ...(tests ? { VILG_TESTS: 'ON' } : {}) }
+  // VILG_CUDA=ON npm install, and what else docs/cuda.md names
+  for (const name of ['VILG_CUDA', 'VILG_CUDA_ARCHS']) {
+    if (process.env[name]) options[name] = process.env[name]
+  }
   const args = Object.entries(options).map(([name, value]) => `--CD${name}=${value}`)
   const env = { ...process.env }
   // set when node-gyp's make calls this script; they would reach cmake's own make

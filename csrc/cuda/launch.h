@@ -7,7 +7,7 @@
 #include "cuda/queue.h"
 
 #if defined(__CUDACC__)
-#include "cuda/runtime_launch.h"
+#include "cuda/runtime/launch.h"
 #else
 #include "cuda/emulation/launch.h"
 #endif
