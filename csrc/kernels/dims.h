@@ -13,6 +13,7 @@ enum class Direction : int32_t { kTextToImage, kImageToText };
 
 // The image pattern of one layer.
 enum class Pattern : int32_t { kRow, kColumn, kConv, kFull };
+inline constexpr int kNumPatterns = 4;
 
 // text to image: [text (T) | IMG | image (G*G)];  image to text: [IMG | image (G*G) | text (T)]
 struct StreamSizes {

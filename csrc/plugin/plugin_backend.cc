@@ -78,7 +78,7 @@ class PluginBackend final : public Backend {
   PluginBackend(const VilgPlugin& plugin, int device)
       : target_{&plugin, open(plugin, device)},
         arena_(plugin, target_.queue),
-        device_("cuda:" + std::to_string(device)) {}
+        device_(format("cuda:%d", device)) {}
 
   const OpTable& ops() const override { return plugin_ops(); }
   Allocator& allocator() override { return arena_; }

@@ -41,6 +41,15 @@ Decoder::Decoder(Generator& generator, Direction direction, int64_t rows, int64_
   }
   cache_bytes_ = needed;
   reserve(rows);
+  int64_t place_size = 1;
+  for (int64_t i = 1; i <= config.layers; ++i) {
+    int64_t& offset = place_offsets_[static_cast<size_t>(config.pattern(i))];
+    if (offset != 0) continue;
+    offset = place_size;
+    place_size += 2 + own_capacity(config.pattern(i));
+  }
+  host_place_.assign(static_cast<size_t>(place_size), 0);
+  place_ = backend.empty(DType::kInt32, {place_size});
 }
 
 void Decoder::reserve(int64_t tokens) {
@@ -82,33 +91,39 @@ int64_t Decoder::own_slot(Pattern pattern, int64_t position) const {
   return position % own_capacity(pattern);
 }
 
-const Tensor& Decoder::visible_slots(Pattern pattern, int64_t position, int64_t& count) {
-  const auto index = static_cast<size_t>(pattern);
-  if (slot_positions_[index] != position) {
-    const StreamSizes sizes = generator_->config().sizes();
-    std::vector<int32_t> slots;
-    if (direction_ == Direction::kImageToText) {
-      for (int64_t j = 0; j <= position; ++j) slots.push_back(static_cast<int32_t>(j));
-    } else {
-      const int64_t first = sizes.image_start(direction_) + 1;
-      // what the ring has already lost is out of every pattern's reach
-      const int64_t capacity = own_capacity(pattern);
-      const int64_t oldest =
-          pattern == Pattern::kColumn ? 0 : std::max<int64_t>(0, position - capacity + 1);
-      for (int64_t p = oldest; p <= position; ++p) {
-        if (attends(pattern, direction_, first + position, first + p, sizes)) {
-          slots.push_back(static_cast<int32_t>(own_slot(pattern, p)));
-        }
-      }
-    }
-    Backend& backend = generator_->backend();
-    if (!slots_[index]) slots_[index] = backend.empty(DType::kInt32, {own_capacity(pattern)});
-    backend.copy_in(slots_[index].data(), slots.data(), slots.size() * sizeof(int32_t));
-    slot_counts_[index] = static_cast<int64_t>(slots.size());
-    slot_positions_[index] = position;
+std::vector<int32_t> Decoder::visible_slots(Pattern pattern, int64_t position) const {
+  const StreamSizes sizes = generator_->config().sizes();
+  std::vector<int32_t> slots;
+  if (direction_ == Direction::kImageToText) {
+    for (int64_t j = 0; j <= position; ++j) slots.push_back(static_cast<int32_t>(j));
+    return slots;
   }
-  count = slot_counts_[index];
-  return slots_[index];
+  const int64_t first = sizes.image_start(direction_) + 1;
+  // what the ring has already lost is out of every pattern's reach
+  const int64_t capacity = own_capacity(pattern);
+  const int64_t oldest =
+      pattern == Pattern::kColumn ? 0 : std::max<int64_t>(0, position - capacity + 1);
+  for (int64_t p = oldest; p <= position; ++p) {
+    if (attends(pattern, direction_, first + position, first + p, sizes)) {
+      slots.push_back(static_cast<int32_t>(own_slot(pattern, p)));
+    }
+  }
+  return slots;
+}
+
+void Decoder::move_to(int64_t position) {
+  host_place_[0] = static_cast<int32_t>(position);
+  for (size_t i = 0; i < place_offsets_.size(); ++i) {
+    if (place_offsets_[i] == 0) continue;
+    const auto pattern = static_cast<Pattern>(i);
+    const std::vector<int32_t> slots = visible_slots(pattern, position);
+    int32_t* place = host_place_.data() + place_offsets_[i];
+    place[0] = static_cast<int32_t>(own_slot(pattern, position));
+    place[1] = static_cast<int32_t>(slots.size());
+    std::copy(slots.begin(), slots.end(), place + 2);
+  }
+  generator_->backend().copy_in(place_.data(), host_place_.data(),
+                                host_place_.size() * sizeof(int32_t));
 }
 
 void Decoder::layer_norm(const Tensor& out, const Tensor& x, int64_t m, Parameter& gamma,
@@ -175,12 +190,12 @@ void Decoder::write_prefix(const LayerCache& cache, int64_t tokens, OpContext& c
 }
 
 // One token of every row into the row's own cache.
-void Decoder::write_own(const LayerCache& cache, int64_t slot, OpContext& context) {
+void Decoder::write_own(const LayerCache& cache, const int32_t* slot, OpContext& context) {
   CacheWriteParams params = cache_write(rows_);
   params.k_cache = cache.own_k.data();
   params.v_cache = cache.own_v.data();
   params.capacity = cache.capacity;
-  params.first_slot = slot;
+  params.slot = slot;
   params.row_step = 1;
   generator_->backend().ops().cache_write(params, context);
 }
@@ -267,17 +282,20 @@ void Decoder::image_prefix(const std::vector<int32_t>& image, const StopFlag* st
   prefix_length_ = kept;
 }
 
-void Decoder::step(const Tensor& x, int64_t position, const StopFlag* stop) {
+void Decoder::step(const Tensor& x, const StopFlag* stop) {
   OpContext context = generator_->backend().context(stop);
   run_blocks(x, rows_, context, [&](int64_t i) {
     const LayerCache& cache = caches_[static_cast<size_t>(i)];
-    const Pattern pattern = generator_->config().pattern(i + 1);
-    write_own(cache, own_slot(pattern, position), context);
+    const auto pattern = static_cast<size_t>(generator_->config().pattern(i + 1));
+    const int32_t* place = place_.as<int32_t>() + place_offsets_[pattern];
+    write_own(cache, place, context);
     AttentionDecodeParams params = attention_decode(cache, rows_, prefix_length_);
     params.own_k = cache.own_k.data();
     params.own_v = cache.own_v.data();
     params.own_capacity = cache.capacity;
-    params.slots = visible_slots(pattern, position, params.num_slots).as<int32_t>();
+    params.slot_count = place + 1;
+    params.slots = place + 2;
+    params.num_slots = cache.capacity;
     generator_->backend().ops().attention_decode(params, context);
     return attended_;
   });

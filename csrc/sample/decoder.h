@@ -27,9 +27,13 @@ class Decoder {
   void extend_prefix(const Tensor& x, int64_t m, const StopFlag* stop);
   // The whole image as prefix (image to text): IMG and the image tokens with their sparse pattern.
   void image_prefix(const std::vector<int32_t>& image, const StopFlag* stop);
-  // One new token a row, x (rows, C). Text to image: `position` is the raster position p. Image to
-  // text: the text position j.
-  void step(const Tensor& x, int64_t position, const StopFlag* stop);
+  // Where the next step() stands. Text to image: the raster position p. Image to text: the text
+  // position j. Goes into memory of the device, where step() reads it, so that a recorded step can
+  // be run again at another place.
+  void move_to(int64_t position);
+  const int32_t* position() const { return place_.as<int32_t>(); }
+  // One new token a row, x (rows, C).
+  void step(const Tensor& x, const StopFlag* stop);
   // logits (m, V) of hidden states x (m, C); x is overwritten by its norm.
   void head(const Tensor& x, int64_t m, const Tensor& logits, const StopFlag* stop);
   // Row r goes on from what was row from[r] (beams).
@@ -46,7 +50,7 @@ class Decoder {
   // Slots by pattern: where position p is kept, and which slots p sees.
   int64_t own_capacity(Pattern pattern) const;
   int64_t own_slot(Pattern pattern, int64_t position) const;
-  const Tensor& visible_slots(Pattern pattern, int64_t position, int64_t& count);
+  std::vector<int32_t> visible_slots(Pattern pattern, int64_t position) const;
 
   void layer_norm(const Tensor& out, const Tensor& x, int64_t m, Parameter& gamma, Parameter& beta,
                   OpContext& context);
@@ -55,7 +59,7 @@ class Decoder {
   void run_blocks(const Tensor& x, int64_t m, OpContext& context,
                   const std::function<Tensor(int64_t)>& attend);
   void write_prefix(const LayerCache& cache, int64_t tokens, OpContext& context);
-  void write_own(const LayerCache& cache, int64_t slot, OpContext& context);
+  void write_own(const LayerCache& cache, const int32_t* slot, OpContext& context);
   CacheWriteParams cache_write(int64_t tokens) const;
   AttentionDecodeParams attention_decode(const LayerCache& cache, int64_t rows,
                                          int64_t prefix_length) const;
@@ -70,9 +74,11 @@ class Decoder {
   Tensor normed_, qkv_, attended_, wide_;
   int64_t workspace_tokens_ = 0;
   void reserve(int64_t tokens);
-  std::array<Tensor, 4> slots_;  // by pattern
-  std::array<int64_t, 4> slot_counts_{};
-  std::array<int64_t, 4> slot_positions_{-1, -1, -1, -1};
+  // What step() reads: the position, then for each pattern that a layer has the slot of the new
+  // token, how many slots it sees, and which.
+  Tensor place_;
+  std::vector<int32_t> host_place_;
+  std::array<int64_t, kNumPatterns> place_offsets_{};  // 0: no layer has this pattern
 };
 
 // position tables of the decode steps, float32: row p is row_position + column_position +

@@ -84,10 +84,8 @@ void ImageSession::prefill(const StopFlag* stop) {
   }
 }
 
-void ImageSession::draw_position(const StopFlag* stop) {
+void ImageSession::draw(uint64_t ahead, bool from_start, OpContext& context) {
   const GeneratorConfig& config = generator_->config();
-  Backend& backend = generator_->backend();
-  OpContext context = backend.context(stop);
   DrawParams draw;
   draw.tokens = drawn_.as<int32_t>();
   draw.log_probabilities = drawn_log_probabilities_.f32();
@@ -96,48 +94,75 @@ void ImageSession::draw_position(const StopFlag* stop) {
   draw.rows = rows(), draw.vocab = config.image_vocab, draw.logits_stride = config.image_vocab;
   draw.temperature = options_.temperature;
   draw.top_k = options_.top_k, draw.top_p = options_.top_p;
-  draw.seed = options_.seed, draw.position = static_cast<uint64_t>(position_);
-  backend.ops().draw(draw, context);
+  draw.seed = options_.seed, draw.position = ahead;
+  draw.step = from_start ? nullptr : decoder_.position();
+  generator_->backend().ops().draw(draw, context);
+}
 
+void ImageSession::keep_drawn() {
+  Backend& backend = generator_->backend();
   std::vector<int32_t> drawn(static_cast<size_t>(rows()));
   std::vector<float> log_probabilities(static_cast<size_t>(rows()));
   backend.copy_out(drawn.data(), drawn_.data(), drawn_.size_bytes());
   backend.copy_out(log_probabilities.data(), drawn_log_probabilities_.data(),
                    drawn_log_probabilities_.size_bytes());
-  const int64_t n = config.image_length();
+  const int64_t n = generator_->config().image_length();
   for (int64_t r = 0; r < rows(); ++r) {
-    tokens_[static_cast<size_t>(r * n + position_)] = drawn[static_cast<size_t>(r)];
+    const int32_t token = drawn[static_cast<size_t>(r)];
+    VILG_CHECK(
+        token >= 0, kInvalidArgument,
+        "Expected finite logits, received others for candidate %lld at image token %lld: the "
+        "weights hold NaN or infinities",
+        static_cast<long long>(r), static_cast<long long>(position_));
+    tokens_[static_cast<size_t>(r * n + position_)] = token;
     log_probabilities_[static_cast<size_t>(r)] += log_probabilities[static_cast<size_t>(r)];
   }
 }
 
+void ImageSession::next_token(const StopFlag* stop) {
+  Backend& backend = generator_->backend();
+  OpContext context = backend.context(stop);
+  const Tensor& table = generator_->weight("image_embedding.weight").value;
+  GatherParams gather;
+  gather.out = x_.f32();
+  gather.table = table.data(), gather.table_dtype = table.dtype();
+  gather.indices = drawn_.as<int32_t>();
+  gather.offset = offsets_.f32(), gather.offset_row = decoder_.position();
+  gather.rows = rows(), gather.size = table.dim(0), gather.dim = table.dim(1);
+  backend.ops().gather(gather, context);
+  decoder_.step(x_, stop);
+  decoder_.head(x_, rows(), logits_, stop);
+  // a stop in the middle of a token repeats it from its embedding; once drawn, it counts
+  OpContext unstoppable = backend.context(nullptr);
+  draw(1, false, unstoppable);
+}
+
 int64_t ImageSession::step(int64_t count, const StopFlag* stop) {
-  const GeneratorConfig& config = generator_->config();
-  const int64_t n = config.image_length(), C = config.hidden;
   Backend& backend = generator_->backend();
   if (!prefilled_) {
     prefill(stop);
     prefilled_ = true;
   }
-  const int64_t end = std::min(n, position_ + count);
-  const Tensor& table = generator_->weight("image_embedding.weight").value;
+  const int64_t end = std::min(generator_->config().image_length(), position_ + count);
   while (position_ < end) {
     if (stop) stop->check();
-    if (position_ > 0) {
-      // the token before runs through the blocks and predicts this one; a stop in its middle
-      // repeats it from its embedding
-      OpContext context = backend.context(stop);
-      GatherParams gather;
-      gather.out = x_.f32();
-      gather.table = table.data(), gather.table_dtype = table.dtype();
-      gather.indices = drawn_.as<int32_t>();
-      gather.offset = offsets_.f32() + (position_ - 1) * C;
-      gather.rows = rows(), gather.size = config.image_vocab, gather.dim = C;
-      backend.ops().gather(gather, context);
-      decoder_.step(x_, position_ - 1, stop);
-      decoder_.head(x_, rows(), logits_, stop);
+    if (position_ == 0) {
+      OpContext context = backend.context(nullptr);
+      draw(0, true, context);
+    } else {
+      decoder_.move_to(position_ - 1);
+      // the first time unrecorded: libraries choose their algorithms when they first see a shape
+      if (position_ > 1 && recordable_ && !recorded_) {
+        recorded_ = backend.record([&] { next_token(nullptr); });
+        recordable_ = recorded_ != nullptr;
+      }
+      if (recorded_) {
+        recorded_->run();
+      } else {
+        next_token(stop);
+      }
     }
-    draw_position(nullptr);
+    keep_drawn();
     ++position_;
   }
   return position_;

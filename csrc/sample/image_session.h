@@ -37,7 +37,11 @@ class ImageSession {
 
  private:
   void prefill(const StopFlag* stop);
-  void draw_position(const StopFlag* stop);
+  // The token drawn last runs through the blocks and predicts the next, which is drawn: one step.
+  void next_token(const StopFlag* stop);
+  // At the decoder's position + `ahead`, or at `ahead` where `from_start`.
+  void draw(uint64_t ahead, bool from_start, OpContext& context);
+  void keep_drawn();
 
   std::shared_ptr<Generator> generator_;
   std::vector<int32_t> text_;
@@ -54,6 +58,8 @@ class ImageSession {
   Tensor drawn_;    // (rows)
   Tensor drawn_log_probabilities_;
   Tensor streams_;
+  std::unique_ptr<RecordedWork> recorded_;  // next_token(), where the backend gains by it
+  bool recordable_ = true;
 };
 
 }  // namespace vilg

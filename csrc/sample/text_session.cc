@@ -62,7 +62,8 @@ void TextSession::advance(const StopFlag* stop) {
   gather.offset = offsets_.f32() + position_ * C;
   gather.rows = rows, gather.size = config.text_vocab, gather.dim = C;
   backend.ops().gather(gather, context);
-  decoder_.step(x_, position_, stop);
+  decoder_.move_to(position_);
+  decoder_.step(x_, stop);
   decoder_.head(x_, rows, logits_, stop);
   backend.copy_out(host_logits_.data(), logits_.data(), logits_.size_bytes());
   for (int64_t r = 0; r < rows; ++r) {
