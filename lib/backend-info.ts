@@ -1,7 +1,9 @@
 import { totalmem } from 'node:os'
 
 import { native } from './native/binding.ts'
-import { cudaMissing } from './native/options.ts'
+import { cuda, type CudaInfo } from './native/cuda.ts'
+import { automaticDevice } from './native/options.ts'
+export type { CudaDevice, CudaInfo } from './native/cuda.ts'
 import { expectInteger, expectOneOf } from './validate.ts'
 
 /** What the library computes on. */
@@ -16,8 +18,8 @@ export interface BackendInfo {
   threads: number
   /** Host memory in bytes; `available` is what can still be had (0 where the system does not tell). */
   memory: { available: number; total: number }
-  /** The CUDA device; null where there is none. */
-  cuda: null | { name: string }
+  /** The CUDA devices and what their plugin found; null where there is none. */
+  cuda: CudaInfo | null
   /** Why `auto` does not take a CUDA device, where it does not. */
   fallbackReason?: string
 }
@@ -28,9 +30,10 @@ export interface BackendInfo {
  * @throws VilgError `ERR_VILG_NATIVE_LOAD` where the native module cannot be loaded
  */
 export function backendInfo(): BackendInfo {
-  const { device, isa, isas, threads, availableBytes } = native().backendInfo()
+  const { isa, isas, threads, availableBytes } = native().backendInfo()
   const memory = { available: availableBytes, total: totalmem() }
-  return { device, isa, isas, threads, memory, cuda: null, fallbackReason: cudaMissing }
+  const found = cuda()
+  return { ...automaticDevice(), isa, isas, threads, memory, cuda: 'missing' in found ? null : found }
 }
 
 /**

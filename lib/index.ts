@@ -1,4 +1,11 @@
-export { backendInfo, type BackendInfo, setIsa, setThreads } from './backend-info.ts'
+export {
+  backendInfo,
+  type BackendInfo,
+  type CudaDevice,
+  type CudaInfo,
+  setIsa,
+  setThreads,
+} from './backend-info.ts'
 export { type Ceilings, type CeilingsOptions, measureCeilings } from './ceilings.ts'
 export {
   ERROR_CODES,

@@ -27,7 +27,10 @@ export type Direction = (typeof DIRECTIONS)[number]
 export interface KernelOptions {
   /** Where; `auto` unless given. */
   device?: Device
-  /** `cpu`: the fast kernels. `ref`: the scalar ones in double precision that they are tested against, slow on purpose. */
+  /**
+   * On the CPU only. `cpu`: the fast kernels, and what is taken unless given. `ref`: the scalar ones in double precision that all others are
+   * tested against, slow on purpose.
+   */
   backend?: 'cpu' | 'ref'
   /** `bfloat16`: inputs are rounded to bfloat16, and so may products be; sums are float32. Results are float32 in either. */
   precision?: Precision
@@ -280,14 +283,18 @@ export const kernels = Object.freeze({
 function runOptions(options: KernelOptions, keys: readonly string[]): NativeRunOptions {
   rejectUnknownKeys('options', options ?? null, keys)
   const { device, backend, precision, threads, timings, signal } = options
-  resolveDevice('device', device)
+  const onCpu = backend === undefined ? undefined : expectOneOf('backend', backend, ['cpu', 'ref'])
+  const onDevice = resolveDevice('device', onCpu === undefined ? device : (device ?? 'cpu'))
+  if (onCpu !== undefined && onDevice !== 'cpu') {
+    throw outOfRange('backend', `none together with the device ${onDevice}`, backend)
+  }
   if (timings !== undefined) {
     expectTypedArray('timings', timings, Float64Array)
     if (timings.length < 1) throw outOfRange('timings', 'Float64Array of at least one entry', timings)
   }
   checkSignal(signal)
   return {
-    backend: expectOneOf('backend', backend ?? 'cpu', ['cpu', 'ref']),
+    backend: onCpu ?? onDevice,
     precision: resolvePrecision('precision', precision),
     threads: threads === undefined ? 0 : expectInteger('threads', threads, { min: 1, max: 1024 }),
     repeats: timings === undefined ? 1 : expectInteger('the length of timings', timings.length, { max: 1e6 }),

@@ -16,15 +16,16 @@ const cppLayers: Record<string, readonly string[]> = {
   kernels: ['core'],
   ref: ['kernels', 'core'],
   cpu: ['kernels', 'core'],
-  cuda: ['kernels', 'core'],
+  plugin: ['kernels', 'core'],
+  cuda: ['plugin', 'kernels', 'core'],
   autograd: ['kernels', 'core'],
   io: ['kernels', 'core'],
   model: ['autograd', 'io', 'kernels', 'core'],
   train: ['model', 'autograd', 'io', 'kernels', 'core'],
   sample: ['model', 'autograd', 'io', 'kernels', 'core'],
   mpi: ['train', 'model', 'autograd', 'io', 'kernels', 'core'],
-  napi: ['sample', 'train', 'model', 'autograd', 'io', 'kernels', 'core'],
-  tests: ['sample', 'train', 'model', 'autograd', 'io', 'cuda', 'cpu', 'ref', 'kernels', 'core'],
+  napi: ['sample', 'train', 'model', 'autograd', 'io', 'plugin', 'kernels', 'core'],
+  tests: ['sample', 'train', 'model', 'autograd', 'io', 'plugin', 'cuda', 'cpu', 'ref', 'kernels', 'core'],
 }
 
 interface Include {

@@ -3,14 +3,14 @@
  * options are checked by lib/; the native side checks again what memory safety needs. All batches are row-major.
  */
 
-import type { NativeHandle, TaskControl } from './native.d.ts'
+import type { NativeBackendName, NativeHandle, TaskControl } from './native.d.ts'
 
 export type NativePrecision = 'float32' | 'bfloat16'
 export type NativeDirection = 'text-to-image' | 'image-to-text'
 
 /** Where a model's weights live and how they are stored. `ref` is the scalar oracle, for tests. */
 export interface NativeModelOptions {
-  backend: 'cpu' | 'ref'
+  backend: NativeBackendName
   precision: NativePrecision
 }
 

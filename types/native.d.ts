@@ -33,7 +33,6 @@ export interface StopFlag extends NativeHandle {
 
 /** Where the native code runs. */
 export interface NativeBackendInfo {
-  device: string
   /** The instruction set in use, such as `x86-64-v3`. */
   isa: string
   /** Those that this machine and this build have, the best one last. */
@@ -43,10 +42,25 @@ export interface NativeBackendInfo {
   availableBytes: number
 }
 
+/** Where to compute. */
+export type NativeBackendName = 'cpu' | 'ref' | `cuda:${number}`
+
+/** A device of the CUDA plugin. */
+export interface NativeCudaDevice {
+  name: string
+  computeMajor: number
+  computeMinor: number
+  multiprocessors: number
+  memoryBytes: number
+  availableBytes: number
+  /** The kernels run on the host, for tests. */
+  emulated: boolean
+}
+
 /** How a kernel of this module is run; all of it is required. */
 export interface NativeRunOptions {
-  /** `ref` is the scalar oracle. */
-  backend: 'cpu' | 'ref'
+  /** `ref` is the scalar oracle. A CUDA device is one of the plugin in use. */
+  backend: NativeBackendName
   /** In which a kernel gets its matrices, and of its products; results are float32 in either. */
   precision: 'float32' | 'bfloat16'
   /** Threads of a pool for this call alone; 0: the shared pool. */
@@ -139,6 +153,11 @@ export interface NativeBinding extends NativeModels {
   readonly StopFlag: new () => StopFlag
 
   backendInfo(): NativeBackendInfo
+  /**
+   * Loads the CUDA plugin of that file; `cuda:<n>` is one of its devices from then on. `libraries` is a JSON object. Throws the reason where
+   * the plugin or the driver cannot be used.
+   */
+  usePlugin(path: string): { devices: NativeCudaDevice[]; libraries: string }
   /** 1 to 1024; for the whole process. */
   setThreads(threads: number): void
   /** One of `backendInfo().isas`; for the whole process. */

@@ -1,5 +1,6 @@
 #include "kernels/backend.h"
 
+#include <chrono>
 #include <cstring>
 
 namespace vilg {
@@ -21,6 +22,12 @@ class HostBackend final : public Backend {
     return {.pool = &ThreadPool::shared(), .allocator = &arena_, .stop = stop};
   }
   std::unique_ptr<RecordedWork> record(const std::function<void()>&) override { return nullptr; }
+  double time(const std::function<void()>& work) override {
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+        .count();
+  }
 
  private:
   const OpTable& table_;

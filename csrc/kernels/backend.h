@@ -36,6 +36,8 @@ class Backend {
   // Records the ops and copies that `work` asks for without running them. Null where a backend
   // gains nothing by it; then `work` was not called.
   virtual std::unique_ptr<RecordedWork> record(const std::function<void()>& work) = 0;
+  // Milliseconds from the beginning of the work to its end on the device.
+  virtual double time(const std::function<void()>& work) = 0;
 
   Tensor empty(DType dtype, const Shape& shape) { return Tensor::empty(allocator(), dtype, shape); }
   Tensor zeros(DType dtype, const Shape& shape) {

@@ -9,6 +9,7 @@
 #include "napi/arguments.h"
 #include "napi/definitions.h"
 #include "napi/errors.h"
+#include "plugin/backends.h"
 
 namespace vilg::binding {
 namespace {
@@ -16,11 +17,33 @@ namespace {
 Napi::Value backend_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Object result = Napi::Object::New(env);
-  result.Set("device", "cpu");
   result.Set("isa", active_isa());
   result.Set("isas", to_array(env, supported_isas()));
   result.Set("threads", ThreadPool::shared().num_threads());
   result.Set("availableBytes", static_cast<double>(available_host_bytes()));
+  return result;
+}
+
+// usePlugin(path) -> { devices, libraries }
+Napi::Value use_plugin_binding(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const VilgPlugin& plugin = use_plugin(Argument(info, 0, "path").string());
+  const std::vector<PluginDevice> found = plugin_devices(plugin);
+  Napi::Array devices = Napi::Array::New(env, found.size());
+  for (size_t i = 0; i < found.size(); ++i) {
+    Napi::Object device = Napi::Object::New(env);
+    device.Set("name", found[i].name);
+    device.Set("computeMajor", found[i].compute_major);
+    device.Set("computeMinor", found[i].compute_minor);
+    device.Set("multiprocessors", found[i].multiprocessors);
+    device.Set("memoryBytes", static_cast<double>(found[i].memory_bytes));
+    device.Set("availableBytes", static_cast<double>(found[i].available_bytes));
+    device.Set("emulated", found[i].emulated);
+    devices.Set(static_cast<uint32_t>(i), device);
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("devices", devices);
+  result.Set("libraries", plugin_libraries(plugin));
   return result;
 }
 
@@ -49,6 +72,7 @@ Napi::Value error_codes(const Napi::CallbackInfo& info) {
 
 void define_info(Napi::Env, Napi::Object exports) {
   export_function<&backend_info>(exports, "backendInfo");
+  export_function<&use_plugin_binding>(exports, "usePlugin");
   export_function<&set_threads>(exports, "setThreads");
   export_function<&set_isa>(exports, "setIsa");
   export_function<&error_codes>(exports, "errorCodes");

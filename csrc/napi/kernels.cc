@@ -1,7 +1,6 @@
 // The kernels by themselves, for microbenchmarks and tests. Each call copies its inputs into an
 // arena of its own, runs the op `repeats` times and hands out copies of the results with the
 // milliseconds of every run.
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "napi/async_task.h"
 #include "napi/definitions.h"
 #include "napi/errors.h"
+#include "plugin/backends.h"
 
 namespace vilg::binding {
 namespace {
@@ -35,16 +35,15 @@ int64_t product(std::initializer_list<int64_t> factors) {
   return result;
 }
 
-// { backend: 'cpu' | 'ref', precision, threads: 0 for the shared pool, repeats }
+// { backend: 'cpu' | 'ref' | 'cuda:<n>', precision, threads: 0 for the shared pool, repeats }
 struct RunOptions {
   explicit RunOptions(const Argument& options) {
-    static constexpr const char* kBackends[] = {"cpu", "ref"};
-    ops = options["backend"].one_of(kBackends) == 0 ? &cpu_ops() : &ref_ops();
+    backend = &backend_named(options["backend"].string());
     dtype = options["precision"].one_of(kPrecisions) == 0 ? DType::kFloat32 : DType::kBFloat16;
     threads = static_cast<int>(options["threads"].integer(0, 1024));
     repeats = options["repeats"].integer(1, 1'000'000);
   }
-  const OpTable* ops;
+  Backend* backend;
   DType dtype;  // in which a kernel gets its matrices, and of its products
   int threads;
   int64_t repeats;
@@ -54,33 +53,30 @@ struct RunOptions {
 class Job {
  public:
   explicit Job(const RunOptions& options)
-      : options_(options), arena_(std::make_unique<HostArena>()) {}
+      : options_(options), is_device_(options.backend->context(nullptr).queue != nullptr) {}
 
   // A copy of the typed array, still float32 (or int32, uint8).
   template <typename T>
   Tensor copy(std::span<const T> values, DType dtype) {
-    Tensor tensor = Tensor::empty(*arena_, dtype, {static_cast<int64_t>(values.size())});
-    if (!values.empty()) std::memcpy(tensor.data(), values.data(), values.size_bytes());
+    Tensor tensor = empty(dtype, static_cast<int64_t>(values.size()));
+    if (!values.empty()) backend().copy_in(tensor.data(), values.data(), values.size_bytes());
     return tensor;
   }
   Tensor copy(std::span<const float> values) { return copy(values, DType::kFloat32); }
-  Tensor empty(DType dtype, int64_t count) { return Tensor::empty(*arena_, dtype, {count}); }
+  Tensor empty(DType dtype, int64_t count) { return Tensor::empty(allocator(), dtype, {count}); }
 
   // On the task's thread:
   void begin(TaskContext& task) {
-    if (options_.threads > 0) own_pool_.emplace(options_.threads);
-    context_ = {.pool = own_pool_ ? &*own_pool_ : &ThreadPool::shared(),
-                .allocator = arena_.get(),
-                .stop = &task.stop};
+    context_ = backend().context(&task.stop);
+    context_.allocator = &allocator();
+    if (options_.threads > 0) context_.pool = &own_pool_.emplace(options_.threads);
   }
-  OpContext& context() { return context_; }
-  const OpTable& ops() const { return *options_.ops; }
+  const OpTable& ops() const { return backend().ops(); }
 
   // `tensor` in another type.
   Tensor convert(const Tensor& tensor, DType dtype) {
     if (!tensor || tensor.dtype() == dtype) return tensor;
-    Tensor result = Tensor::empty(*arena_, dtype, tensor.shape());
-    require(ops().convert, "convert");
+    Tensor result = Tensor::empty(allocator(), dtype, tensor.shape());
     ops().convert({.out = result.data(),
                    .x = tensor.data(),
                    .x_dtype = tensor.dtype(),
@@ -92,35 +88,37 @@ class Job {
 
   // Runs the op as often as asked, and times it.
   template <typename Params>
-  void run(TaskContext& task, void (*op)(const Params&, OpContext&), const char* name,
-           const Params& params) {
-    require(op, name);
-    arena_->reset_peak();
-    const size_t held = arena_->bytes_in_use();
+  void run(TaskContext& task, void (*op)(const Params&, OpContext&), const Params& params) {
+    allocator().reset_peak();
+    const size_t held = allocator().bytes_in_use();
     for (int64_t i = 0; i < options_.repeats; ++i) {
       context_.check_stop();
-      const auto start = std::chrono::steady_clock::now();
-      op(params, context_);
-      milliseconds_.push_back(
-          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-              .count());
+      milliseconds_.push_back(backend().time([&] { op(params, context_); }));
       task.progress(static_cast<double>(i + 1), static_cast<double>(options_.repeats));
     }
-    workspace_bytes_ = arena_->peak_bytes() - held;
+    workspace_bytes_ = allocator().peak_bytes() - held;
+  }
+  // The tensor in host memory, as float32 or int32.
+  Tensor result(const Tensor& tensor) {
+    const Tensor wide =
+        tensor.dtype() == DType::kBFloat16 ? convert(tensor, DType::kFloat32) : tensor;
+    if (!is_device_) return wide;
+    Tensor host = Tensor::empty(arena_, wide.dtype(), wide.shape());
+    backend().copy_out(host.data(), wide.data(), wide.size_bytes());
+    return host;
   }
   const std::vector<double>& milliseconds() const { return milliseconds_; }
   // The most that the op used at once beside its arguments and results.
   size_t workspace_bytes() const { return workspace_bytes_; }
 
  private:
-  template <typename Op>
-  void require(Op op, const char* name) const {
-    VILG_CHECK(op, kUnsupported, "The %s backend has no op %s in this build", options_.ops->name,
-               name);
-  }
+  Backend& backend() const { return *options_.backend; }
+  // Its own on the host, where other work would disturb the measurement of memory.
+  Allocator& allocator() { return is_device_ ? backend().allocator() : arena_; }
 
   RunOptions options_;
-  std::unique_ptr<HostArena> arena_;  // outlives every tensor of the job: declared before them
+  bool is_device_;
+  HostArena arena_;  // outlives every tensor of the job: declared before them
   std::optional<ThreadPool> own_pool_;
   OpContext context_;
   std::vector<double> milliseconds_;
@@ -226,8 +224,8 @@ Napi::Value sparse_attention(const Napi::CallbackInfo& info) {
         params.k = dk.data();
         params.v = dv.data();
         params.text_valid = valid ? valid.as<uint8_t>() : nullptr;
-        job->run(task, job->ops().attention_forward, "attention_forward", params);
-        return Outcome{job, {{"out", job->convert(out, DType::kFloat32)}, {"lse", lse}}};
+        job->run(task, job->ops().attention_forward, params);
+        return Outcome{job, {{"out", job->result(out)}, {"lse", job->result(lse)}}};
       },
       outcome_to_js);
 }
@@ -267,11 +265,9 @@ Napi::Value sparse_attention_backward(const Napi::CallbackInfo& info) {
         params.dout = x[4].data();
         params.lse = lse.f32();
         params.text_valid = valid ? valid.as<uint8_t>() : nullptr;
-        job->run(task, job->ops().attention_backward, "attention_backward", params);
+        job->run(task, job->ops().attention_backward, params);
         return Outcome{job,
-                       {{"dq", job->convert(dq, DType::kFloat32)},
-                        {"dk", job->convert(dk, DType::kFloat32)},
-                        {"dv", job->convert(dv, DType::kFloat32)}}};
+                       {{"dq", job->result(dq)}, {"dk", job->result(dk)}, {"dv", job->result(dv)}}};
       },
       outcome_to_js);
 }
@@ -312,7 +308,7 @@ Napi::Value codebook_lookup(const Napi::CallbackInfo& info) {
         const Tensor indices = job->empty(DType::kInt32, rows);
         const Tensor distances = job->empty(DType::kFloat32, rows);
         if (rows > 0) {
-          job->run(task, job->ops().codebook_lookup, "codebook_lookup",
+          job->run(task, job->ops().codebook_lookup,
                    CodebookLookupParams{.indices = indices.as<int32_t>(),
                                         .distances = distances.f32(),
                                         .vectors = vectors.f32(),
@@ -321,7 +317,8 @@ Napi::Value codebook_lookup(const Napi::CallbackInfo& info) {
                                         .size = size,
                                         .dim = dim});
         }
-        return Outcome{job, {{"indices", indices}, {"distances", distances}}};
+        return Outcome{job,
+                       {{"indices", job->result(indices)}, {"distances", job->result(distances)}}};
       },
       outcome_to_js);
 }
@@ -368,8 +365,8 @@ Napi::Value matmul(const Napi::CallbackInfo& info) {
         now.c = out.data();
         now.bias = bias ? bias.f32() : nullptr;
         now.residual = residual ? residual.data() : nullptr;
-        job->run(task, job->ops().matmul, "matmul", now);
-        return Outcome{job, {{"out", out}}};
+        job->run(task, job->ops().matmul, now);
+        return Outcome{job, {{"out", job->result(out)}}};
       },
       outcome_to_js);
 }

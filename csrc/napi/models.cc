@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "plugin/backends.h"
+
 namespace vilg::binding {
 
 DType precision_argument(const Argument& argument) {
@@ -23,9 +25,7 @@ float float_argument(const Argument& argument, double min, double max) {
 }
 
 ModelOptions model_options(const Argument& argument) {
-  constexpr const char* kBackends[] = {"cpu", "ref"};
-  const bool cpu = argument["backend"].one_of(kBackends) == 0;
-  return {.backend = cpu ? &cpu_backend() : &ref_backend(),
+  return {.backend = &backend_named(argument["backend"].string()),
           .precision = precision_argument(argument["precision"])};
 }
 

@@ -9,15 +9,6 @@
 
 namespace vilg {
 
-std::string addon_folder() {
-  Dl_info info{};
-  VILG_CHECK(dladdr(reinterpret_cast<const void*>(&addon_folder), &info) && info.dli_fname,
-             kInternal, "dladdr does not know the addon");
-  const std::string file = info.dli_fname;
-  const size_t slash = file.rfind('/');
-  return slash == std::string::npos ? "." : file.substr(0, slash);
-}
-
 const VilgPlugin& load_plugin(const std::string& path) {
   static std::mutex mutex;
   static auto& loaded = *new std::map<std::string, const VilgPlugin*>;

@@ -37,22 +37,30 @@ class PluginArena final : public Allocator {
   VilgPluginQueue* queue_;
 };
 
-// What OpContext::queue points to.
+// What OpContext::queue points to. A queue is not for two threads at once; a thread that records
+// keeps it to itself until the recording is complete, hence a lock that it may take again.
 struct PluginQueue {
   const VilgPlugin* plugin;
   VilgPluginQueue* queue;
+  std::recursive_mutex mutex;
+
+  template <typename... Parameters, typename... Arguments>
+  void call(int (*function)(Parameters...), Arguments... arguments) {
+    std::lock_guard lock(mutex);
+    plugin_call(function, arguments...);
+  }
 };
 
 const OpTable& plugin_ops() {
   static const OpTable table = [] {
     OpTable t;
     t.name = "cuda";
-#define VILG_OP(op, Params)                                         \
-  t.op = [](const Params& params, OpContext& context) {             \
-    validate(params);                                               \
-    context.check_stop();                                           \
-    const auto& target = *static_cast<PluginQueue*>(context.queue); \
-    plugin_call(target.plugin->op, &params, target.queue);          \
+#define VILG_OP(op, Params)                                   \
+  t.op = [](const Params& params, OpContext& context) {       \
+    validate(params);                                         \
+    context.check_stop();                                     \
+    auto& target = *static_cast<PluginQueue*>(context.queue); \
+    target.call(target.plugin->op, &params, target.queue);    \
   };
     VILG_OPS(VILG_OP)
 #undef VILG_OP
@@ -63,20 +71,20 @@ const OpTable& plugin_ops() {
 
 class PluginRecording final : public RecordedWork {
  public:
-  PluginRecording(const PluginQueue& target, VilgPluginRecording* recording)
+  PluginRecording(PluginQueue& target, VilgPluginRecording* recording)
       : target_(target), recording_(recording) {}
   ~PluginRecording() override { target_.plugin->release_recording(recording_); }
-  void run() override { plugin_call(target_.plugin->replay, target_.queue, recording_); }
+  void run() override { target_.call(target_.plugin->replay, target_.queue, recording_); }
 
  private:
-  PluginQueue target_;
+  PluginQueue& target_;  // lives as long as the process
   VilgPluginRecording* recording_;
 };
 
 class PluginBackend final : public Backend {
  public:
   PluginBackend(const VilgPlugin& plugin, int device)
-      : target_{&plugin, open(plugin, device)},
+      : target_{&plugin, open(plugin, device), {}},
         arena_(plugin, target_.queue),
         device_(format("cuda:%d", device)) {}
 
@@ -84,16 +92,16 @@ class PluginBackend final : public Backend {
   Allocator& allocator() override { return arena_; }
   const char* device() const override { return device_.c_str(); }
   void copy_in(void* to, const void* from, size_t size) override {
-    plugin_call(plugin().copy_in, target_.queue, to, from, size);
+    target_.call(plugin().copy_in, target_.queue, to, from, size);
   }
   void copy_out(void* to, const void* from, size_t size) override {
-    plugin_call(plugin().copy_out, target_.queue, to, from, size);
+    target_.call(plugin().copy_out, target_.queue, to, from, size);
   }
   void copy(void* to, const void* from, size_t size) override {
-    plugin_call(plugin().copy, target_.queue, to, from, size);
+    target_.call(plugin().copy, target_.queue, to, from, size);
   }
   void fill_zero(void* to, size_t size) override {
-    plugin_call(plugin().fill, target_.queue, to, uint8_t{0}, size);
+    target_.call(plugin().fill, target_.queue, to, uint8_t{0}, size);
   }
   size_t available_bytes() override { return arena_.available_bytes(); }
   void trim() override { plugin().trim(target_.queue); }
@@ -101,6 +109,7 @@ class PluginBackend final : public Backend {
     return {.pool = &ThreadPool::shared(), .allocator = &arena_, .stop = stop, .queue = &target_};
   }
   std::unique_ptr<RecordedWork> record(const std::function<void()>& work) override {
+    std::lock_guard lock(target_.mutex);
     plugin_call(plugin().begin_recording, target_.queue);
     try {
       work();
@@ -111,6 +120,14 @@ class PluginBackend final : public Backend {
     VilgPluginRecording* recording = nullptr;
     plugin_call(plugin().end_recording, target_.queue, &recording);
     return std::make_unique<PluginRecording>(target_, recording);
+  }
+  double time(const std::function<void()>& work) override {
+    std::lock_guard lock(target_.mutex);
+    double milliseconds = 0;
+    plugin_call(plugin().start_timer, target_.queue);
+    work();
+    plugin_call(plugin().stop_timer, target_.queue, &milliseconds);
+    return milliseconds;
   }
 
  private:

@@ -20,9 +20,6 @@ struct PluginDevice {
 // is none, or was built with another version. Loaded once, never closed.
 const VilgPlugin& load_plugin(const std::string& path);
 
-// Where this machine's code was loaded from: plugins lie beside it.
-std::string addon_folder();
-
 std::vector<PluginDevice> plugin_devices(const VilgPlugin& plugin);
 std::string plugin_libraries(const VilgPlugin& plugin);
 

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import { backendInfo } from '../backend-info.ts'
+import { backendInfo, type CudaInfo } from '../backend-info.ts'
 import { VilgError } from '../errors.ts'
 import { SHIPPED_MODEL } from '../model/bundle-file.ts'
 import { type ModelFacts, modelFacts } from '../model/model-facts.ts'
@@ -39,10 +39,11 @@ async function info(context: CliContext, { model, json }: Flags): Promise<void> 
     printJson(context, { version, node, platform, backend, model: facts })
     return
   }
-  const { device, isa, isas, threads, memory, fallbackReason } = backend
+  const { device, isa, isas, threads, memory, cuda, fallbackReason } = backend
   const rows: [string, string][] = [
     ['ernie-vilg', `${version}, Node ${node}, ${platform}`],
     ['device', fallbackReason === undefined ? device : `${device} (${fallbackReason})`],
+    ...(cuda === null ? [] : cudaRows(cuda)),
     ['instructions', `${isa} (of ${isas.join(', ')})`],
     ['threads', String(threads)],
     ['memory', `${gigabytes(memory.available)} of ${gigabytes(memory.total)} can be had`],
@@ -51,6 +52,23 @@ async function info(context: CliContext, { model, json }: Flags): Promise<void> 
       : modelRows(facts)),
   ]
   for (const [name, value] of rows) print(context, `${name.padEnd(16)}${value}`)
+}
+
+function cudaRows({ plugin, devices, libraries }: CudaInfo): [string, string][] {
+  return [
+    ...devices.map((found): [string, string] => [
+      found.device,
+      `${found.name}, compute capability ${found.computeCapability}, ${found.multiprocessors} multiprocessors, ` +
+        `${gigabytes(found.memory.available)} of ${gigabytes(found.memory.total)} can be had`,
+    ]),
+    ['cuda plugin', plugin],
+    ...Object.entries(libraries).map(([name, found]): [string, string] => [
+      name,
+      'missing' in found
+        ? `not used: ${found.missing}`
+        : `${found.version}${found.path ? `, ${found.path}` : ''}`,
+    ]),
+  ]
 }
 
 /** Null where no model ships. */

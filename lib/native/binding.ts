@@ -16,12 +16,13 @@ export interface PackageFolder {
 }
 
 let loaded: NativeBinding | undefined
+let loadedFile: string | undefined
 let failure: VilgError | undefined
 
 /**
  * The native module, loaded at the first call, so that what needs no native code (tokenizers, the command line's help) works without it.
  *
- * This is the one place that reads the environment: `VILG_THREADS` (1 to 1024) and `VILG_ISA` (one of `backendInfo().isas`).
+ * Reads the environment variables `VILG_THREADS` (1 to 1024) and `VILG_ISA` (one of `backendInfo().isas`).
  *
  * @throws VilgError `ERR_VILG_NATIVE_LOAD` with every cause and what to do about it; the same error again at every later call
  */
@@ -33,6 +34,12 @@ export function native(): NativeBinding {
   applyEnvironment(binding)
   loaded = binding
   return binding
+}
+
+/** The file that {@link native} has loaded. */
+export function addonFile(): string {
+  native()
+  return loadedFile!
 }
 
 // lib/native/binding.ts (tsx) and dist/lib/native/binding.js (compiled) are the two places this file is run from.
@@ -72,6 +79,7 @@ function load({ path, version }: PackageFolder): NativeBinding {
   } catch (error) {
     throw remember(`${file} cannot be loaded`, [error], loadAdvice(error))
   }
+  loadedFile = file
   if (binding.version !== version) {
     const found = String(binding.version)
     throw remember(

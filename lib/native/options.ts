@@ -1,5 +1,7 @@
+import type { NativeBackendName } from '../../types/native.d.ts'
 import { VilgError } from '../errors.ts'
 import { describeValue, outOfRange, typeMismatch } from '../validate.ts'
+import { cuda } from './cuda.ts'
 
 /** Where to compute. `cuda` never falls back to the CPU; `auto` may, and `backendInfo().fallbackReason` says why. */
 export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
@@ -7,24 +9,36 @@ export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
 /** The type of weights and products. Sums, vectors and losses are float32 always. */
 export type Precision = 'float32' | 'bfloat16' | 'float16'
 
-/** Why there is no CUDA; undefined where there is. */
-export const cudaMissing = 'this build has no CUDA backend'
-
 /**
  * Checks a `device` option and names the device to use.
  *
- * @throws VilgError `ERR_VILG_UNSUPPORTED` for a CUDA device where there is none
+ * @throws VilgError `ERR_VILG_UNSUPPORTED` for a CUDA device that is not there
  */
-export function resolveDevice(name: string, value: unknown): 'cpu' {
-  if (value === undefined || value === 'auto' || value === 'cpu') return 'cpu'
+export function resolveDevice(name: string, value: unknown): NativeBackendName {
+  if (value === 'cpu') return 'cpu'
+  if (value === undefined || value === 'auto') return automaticDevice().device
   const expected = "'auto', 'cpu', 'cuda' or 'cuda:<number>'"
   if (typeof value !== 'string') throw typeMismatch(name, expected, value)
-  if (!/^cuda(:\d+)?$/.test(value)) throw outOfRange(name, expected, value)
+  const match = /^cuda(?::(\d+))?$/.exec(value)
+  if (!match) throw outOfRange(name, expected, value)
+  const found = cuda()
+  const index = Number(match[1] ?? 0)
+  if ('devices' in found && index < found.devices.length) return `cuda:${index}`
+  const reason =
+    'missing' in found ? found.missing : `there are ${found.devices.length} CUDA devices, counted from 0`
   throw new VilgError(
     'ERR_VILG_UNSUPPORTED',
-    `Expected a device of this machine for ${name}, received ${describeValue(value)}, but ${cudaMissing}; use 'cpu' or 'auto'`,
-    { argument: name, device: value },
+    `Expected a device of this machine for ${name}, received ${describeValue(value)}, but ${reason}; use 'cpu' or 'auto'`,
+    { argument: name, device: value, reason },
   )
+}
+
+/** What `auto` takes, and why it is not a CUDA device where it is not. */
+export function automaticDevice(): { device: NativeBackendName; fallbackReason?: string } {
+  const found = cuda()
+  if ('missing' in found) return { device: 'cpu', fallbackReason: found.missing }
+  const real = found.devices.find(({ emulated }) => !emulated)
+  return real ? { device: real.device } : { device: 'cpu', fallbackReason: 'the CUDA device is an emulation' }
 }
 
 /**
@@ -39,7 +53,7 @@ export function resolvePrecision(name: string, value: unknown): 'float32' | 'bfl
   if (value !== 'float16') throw outOfRange(name, expected, value)
   throw new VilgError(
     'ERR_VILG_UNSUPPORTED',
-    `Expected ${expected} for ${name}, received 'float16', which the cpu device does not compute in; use 'bfloat16'`,
+    `Expected ${expected} for ${name}, received 'float16', which no device computes in yet; use 'bfloat16'`,
     { argument: name },
   )
 }

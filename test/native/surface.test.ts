@@ -10,6 +10,7 @@ const surface = {
   StopFlag: 'class',
   SafetensorsFile: 'class',
   backendInfo: 'function',
+  usePlugin: 'function',
   setThreads: 'function',
   setIsa: 'function',
   errorCodes: 'function',

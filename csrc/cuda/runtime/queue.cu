@@ -246,7 +246,14 @@ void check_runtime(cudaError_t status, const char* what) {
   if (status == cudaErrorMemoryAllocation) {
     VILG_FAIL(kOutOfMemory, "Out of device memory while %s", what);
   }
-  VILG_FAIL(kInternal, "CUDA failed while %s: %s (%s)", what, cudaGetErrorString(status),
+  const bool lost = cudaStreamQuery(nullptr) == status;  // an error that stays is the device's end
+  (void)cudaGetLastError();
+  if (lost) {
+    VILG_FAIL(kDeviceLost,
+              "The CUDA device was lost while %s: %s (%s); this process can no longer use it", what,
+              cudaGetErrorString(status), cudaGetErrorName(status));
+  }
+  VILG_FAIL(kCuda, "CUDA failed while %s: %s (%s)", what, cudaGetErrorString(status),
             cudaGetErrorName(status));
 }
 
