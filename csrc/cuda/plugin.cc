@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "cuda/conformance.h"
 #include "cuda/cuda_ops.h"
 #include "cuda/libraries.h"
 
@@ -123,6 +124,10 @@ VilgPlugin make_table() {
   };
   t.release_recording = [](VilgPluginRecording* recording) {
     delete reinterpret_cast<Recording*>(recording);
+  };
+  t.conformance = [](VilgPluginQueue* queue, int32_t number, const uint32_t* in, uint32_t* out,
+                     VilgPluginFailure* failure) {
+    return guarded(failure, [&] { vilg::cuda::conformance(number, in, out, queue_of(queue)); });
   };
   t.start_timer = [](VilgPluginQueue* queue, VilgPluginFailure* failure) {
     return guarded(failure, [&] { queue_of(queue).start_timer(); });

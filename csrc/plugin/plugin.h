@@ -56,6 +56,10 @@ struct VilgPlugin {
   int (*replay)(VilgPluginQueue*, VilgPluginRecording*, VilgPluginFailure*);
   void (*release_recording)(VilgPluginRecording*);
 
+  // Case `number` of cuda/conformance.h, for tests.
+  int (*conformance)(VilgPluginQueue*, int32_t number, const uint32_t* in, uint32_t* out,
+                     VilgPluginFailure*);
+
   int (*start_timer)(VilgPluginQueue*, VilgPluginFailure*);
   int (*stop_timer)(VilgPluginQueue*, double* milliseconds, VilgPluginFailure*);
 

@@ -13,13 +13,13 @@
 extern "C" const VilgPlugin* vilg_plugin();
 
 namespace vilg::test {
-namespace {
-
-const VilgPlugin& plugin() {
+const VilgPlugin& cuda_plugin() {
   const char* path = std::getenv("VILG_CUDA_PLUGIN");
   static const VilgPlugin& plugin = path ? load_plugin(path) : *vilg_plugin();
   return plugin;
 }
+
+namespace {
 
 // Ranges of host memory and their copies on the device. Ranges that overlap (an op may work in
 // place, and q, k and v of one projection interleave) share one copy.
@@ -113,12 +113,12 @@ void run(void (*op)(const Params&, OpContext&), const Params& host, const StopFl
 }  // namespace
 
 Backend& cuda_backend() {
-  static Backend& backend = plugin_backend(plugin(), 0);
+  static Backend& backend = plugin_backend(cuda_plugin(), 0);
   return backend;
 }
 
 bool cuda_emulated() {
-  static const bool emulated = plugin_devices(plugin())[0].emulated;
+  static const bool emulated = plugin_devices(cuda_plugin())[0].emulated;
   return emulated;
 }
 

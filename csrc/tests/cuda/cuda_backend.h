@@ -4,10 +4,12 @@
 
 #include "kernels/backend.h"
 #include "kernels/op_table.h"
+#include "plugin/plugin.h"
 
 namespace vilg::test {
 
 // The emulation, or the plugin that the environment variable VILG_CUDA_PLUGIN names.
+const VilgPlugin& cuda_plugin();
 Backend& cuda_backend();
 bool cuda_emulated();
 
