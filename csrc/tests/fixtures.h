@@ -36,6 +36,8 @@ class Fixture {
   std::shared_ptr<io::SafetensorsFile> file_;
 };
 
-inline std::vector<Backend*> backends() { return {&ref_backend(), &cpu_backend()}; }
+// Those that the tests of models run on: of the CPU (backends.cc), or the CUDA one
+// (cuda/cuda_backend.cc).
+std::vector<Backend*> backends();
 
 }  // namespace vilg::test

@@ -1,11 +1,13 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "core/error.h"
 #include "core/thread_pool.h"
 #include "cuda/emulation/launch.h"
+#include "cuda/emulation/memory.h"
 #include "cuda/queue.h"
 
 namespace vilg::cuda {
@@ -15,41 +17,32 @@ using Work = std::function<void()>;
 
 class RecordedWork final : public Recording {
  public:
+  explicit RecordedWork(std::shared_ptr<emulation::DeviceMemory> memory)
+      : memory_(std::move(memory)) {}
+  ~RecordedWork() override { memory_->give_back(blocks); }
   std::vector<Work> work;
-};
-
-// Fresh memory is NaN.
-class PoisonedArena final : public Allocator {
- public:
-  void* allocate(size_t size_bytes) override {
-    void* block = arena_.allocate(size_bytes);
-    std::memset(block, 0xff, size_bytes);
-    return block;
-  }
-  void deallocate(void* pointer) noexcept override { arena_.deallocate(pointer); }
-  size_t bytes_in_use() const override { return arena_.bytes_in_use(); }
-  size_t peak_bytes() const override { return arena_.peak_bytes(); }
-  void reset_peak() override { arena_.reset_peak(); }
-  void trim() { arena_.trim(); }
+  std::vector<void*> blocks;  // that were given back meanwhile: the work still uses them
 
  private:
-  HostArena arena_;
+  std::shared_ptr<emulation::DeviceMemory> memory_;
 };
 
 class EmulatedQueue final : public Queue {
  public:
   explicit EmulatedQueue(int device) : properties_(describe_device(device)) {}
   const DeviceProperties& properties() const override { return properties_; }
-  Allocator& allocator() override { return arena_; }
-  void trim() override { arena_.trim(); }
+  Allocator& allocator() override { return *memory_; }
+  void trim() override {}
   size_t available_bytes() override { return available_host_bytes(); }
 
   void copy_in(void* to, const void* from, size_t size) override {
     not_while_recording("copy_in");
+    const emulation::DeviceMemory::Access access(*memory_);
     std::memcpy(to, from, size);
   }
   void copy_out(void* to, const void* from, size_t size) override {
     not_while_recording("copy_out");
+    const emulation::DeviceMemory::Access access(*memory_);
     std::memcpy(to, from, size);
   }
   void copy(void* to, const void* from, size_t size) override {
@@ -62,16 +55,22 @@ class EmulatedQueue final : public Queue {
 
   void begin_recording() override {
     not_while_recording("begin_recording");
-    recorded_ = std::make_unique<RecordedWork>();
+    recorded_ = std::make_unique<RecordedWork>(memory_);
+    memory_->hold(&recorded_->blocks);
   }
   std::unique_ptr<Recording> end_recording() override {
     VILG_CHECK(recorded_, kInternal, "end_recording without begin_recording");
+    memory_->hold(nullptr);
     return std::move(recorded_);
   }
-  void abandon_recording() noexcept override { recorded_.reset(); }
+  void abandon_recording() noexcept override {
+    memory_->hold(nullptr);
+    recorded_.reset();
+  }
   bool recording() const override { return recorded_ != nullptr; }
   void replay(Recording& recording) override {
     not_while_recording("replay");
+    const emulation::DeviceMemory::Access access(*memory_);
     for (const Work& work : static_cast<RecordedWork&>(recording).work) work();
   }
 
@@ -85,6 +84,7 @@ class EmulatedQueue final : public Queue {
     if (recorded_) {
       recorded_->work.push_back(std::move(work));
     } else {
+      const emulation::DeviceMemory::Access access(*memory_);
       work();
     }
   }
@@ -95,7 +95,7 @@ class EmulatedQueue final : public Queue {
   }
 
   DeviceProperties properties_;
-  PoisonedArena arena_;
+  std::shared_ptr<emulation::DeviceMemory> memory_ = std::make_shared<emulation::DeviceMemory>();
   std::unique_ptr<RecordedWork> recorded_;
   std::chrono::steady_clock::time_point started_;
 };

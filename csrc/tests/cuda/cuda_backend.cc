@@ -8,6 +8,7 @@
 #include "kernels/cache.h"
 #include "plugin/plugin_backend.h"
 #include "tests/cuda/staging.h"
+#include "tests/fixtures.h"
 #include "tests/harness.h"
 
 extern "C" const VilgPlugin* vilg_plugin();
@@ -116,6 +117,8 @@ Backend& cuda_backend() {
   static Backend& backend = plugin_backend(cuda_plugin(), 0);
   return backend;
 }
+
+std::vector<Backend*> backends() { return {&cuda_backend()}; }
 
 bool cuda_emulated() {
   static const bool emulated = plugin_devices(cuda_plugin())[0].emulated;
