@@ -1,5 +1,6 @@
 import type { ExecutionContext } from 'ava'
 import {
+  type Device,
   ErnieVilg,
   type GeneratorConfig,
   type ImageEvent,
@@ -17,13 +18,14 @@ export const characters = [...'红绿蓝苹果叶子大小的猫狗']
 export interface TinyBundleOptions {
   generator?: Partial<GeneratorConfig>
   precision?: 'float32' | 'bfloat16'
+  device?: Device
   samplingDefaults?: SamplingDefaults
   trainedFor?: Task[]
 }
 
 /** A random model that is quick to run, whose distributions are far from uniform: pictures of 8 x 8 pixels from 4 x 4 tokens. */
 export async function tinyBundle(t: ExecutionContext, options: TinyBundleOptions = {}): Promise<ErnieVilg> {
-  const { generator: changes, precision = 'float32', ...info } = options
+  const { generator: changes, precision = 'float32', device = 'cpu', ...info } = options
   const textTokenizer = TextTokenizer.fromVocabulary([
     '[PAD]',
     '[UNK]',
@@ -42,7 +44,7 @@ export async function tinyBundle(t: ExecutionContext, options: TinyBundleOptions
       grid: 4,
       ...changes,
     },
-    { precision },
+    { precision, device },
   )
   const imageTokenizer = await ImageTokenizer.create(
     {
@@ -56,7 +58,7 @@ export async function tinyBundle(t: ExecutionContext, options: TinyBundleOptions
       codebookSize: codes,
       codebookDim: 4,
     },
-    { seed: 3, precision },
+    { seed: 3, precision, device },
   )
   const model = ErnieVilg.create({ generator, imageTokenizer, textTokenizer, name: 'tiny', ...info })
   t.teardown(() => model.dispose())
