@@ -92,7 +92,7 @@ std::vector<Argument> Argument::elements() const {
   std::vector<Argument> result;
   const uint32_t length = array.Length();
   for (uint32_t i = 0; i < length; ++i) {
-    result.emplace_back(array.Get(i), name_ + "[" + std::to_string(i) + "]");
+    result.emplace_back(array.Get(i), format("%s[%u]", name_.c_str(), i));
   }
   return result;
 }
