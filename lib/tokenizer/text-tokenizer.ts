@@ -1,6 +1,7 @@
-import { mkdir, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import { VilgError, VilgRangeError } from '../errors.ts'
+import { makeFolder } from '../make-folder.ts'
 import {
   expectBoolean,
   expectInteger,
@@ -273,15 +274,6 @@ async function isFolderAt(path: string): Promise<boolean> {
     return (await stat(path)).isDirectory()
   } catch (cause) {
     const message = `Could not read ${path}: ${(cause as Error).message}`
-    throw new VilgError('ERR_VILG_IO', message, { path }, { cause })
-  }
-}
-
-async function makeFolder(path: string): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true })
-  } catch (cause) {
-    const message = `Could not make the folder ${path}: ${(cause as Error).message}`
     throw new VilgError('ERR_VILG_IO', message, { path }, { cause })
   }
 }
