@@ -138,6 +138,12 @@ export class TextTokenizer {
     return this.#ends.unk
   }
 
+  /** Ids that show in no text: those that {@link decode} leaves out, and those that are no token's. @internal */
+  get silentIds(): number[] {
+    const { tokens, hidden } = this.#model
+    return Array.from(tokens, (_, id) => id).filter((id) => tokens[id] === undefined || hidden.has(id))
+  }
+
   /** The id of a token, or undefined if there is no such token. */
   idOf(token: string): number | undefined {
     return this.#model.ids.get(expectString('token', token))
