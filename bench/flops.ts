@@ -10,36 +10,48 @@ export function matmulFlops(m: number, n: number, k: number): number {
   return 2 * m * n * k
 }
 
-/**
- * Whether the token at `query` sees the one at `key`: kernels.attends for the text-to-image direction, where all text is valid, without a
- * native call a pair.
- */
-export function attendsImage(pattern: Pattern, query: number, key: number, sizes: StreamSizes): boolean {
+/** Whether the token at `query` sees the one at `key`: kernels.attends where all text is valid, without a native call a pair. */
+export function attends(
+  pattern: Pattern,
+  direction: Direction,
+  query: number,
+  key: number,
+  sizes: StreamSizes,
+): boolean {
   const { textLength, grid, kernel } = sizes
-  if (key < textLength) return true
-  if (query < key) return false
-  if (key === textLength) return true
-  const [p, q] = [query - textLength - 1, key - textLength - 1]
+  const toImage = direction === 'text-to-image'
+  const start = toImage ? textLength : 0 // IMG; the image follows
+  const isText = (token: number) => (toImage ? token < start : token > grid ** 2)
+  if (toImage) {
+    if (isText(key)) return true
+    if (query < key) return false
+  } else {
+    if (isText(query)) return key <= query
+    if (isText(key)) return false
+    if (query === start) return true
+  }
+  if (key === start) return true
+  const [p, q] = [query - start - 1, key - start - 1]
   const down = Math.floor(p / grid) - Math.floor(q / grid)
   const right = (p % grid) - (q % grid)
   switch (pattern) {
     case 'row':
-      return p - q <= grid
+      return toImage ? p - q <= grid : down === 0
     case 'column':
       return right === 0
     case 'conv':
-      return down <= kernel >> 1 && Math.abs(right) <= kernel >> 1
+      return Math.abs(down) <= kernel >> 1 && Math.abs(right) <= kernel >> 1
     case 'full':
       return true
   }
 }
 
-/** How many pairs of query and key see each other, text to image. */
-export function attentionPairs(pattern: Pattern, sizes: StreamSizes): number {
+/** How many pairs of query and key see each other. */
+export function attentionPairs(pattern: Pattern, direction: Direction, sizes: StreamSizes): number {
   const length = sizes.textLength + 1 + sizes.grid ** 2
   let pairs = 0
   for (let query = 0; query < length; query++) {
-    for (let key = 0; key < length; key++) pairs += Number(attendsImage(pattern, query, key, sizes))
+    for (let key = 0; key < length; key++) pairs += Number(attends(pattern, direction, query, key, sizes))
   }
   return pairs
 }
@@ -70,7 +82,8 @@ export function generatorStepFlops(config: GeneratorConfig, direction: Direction
   const tokens = textLength + 1 + grid ** 2
   let flops = 3 * (2 * 12 * hidden ** 2 * tokens * layers + 2 * hidden * imageVocab * grid ** 2)
   for (let layer = 1; layer <= layers; layer++) {
-    const { forward, backward } = attentionFlops(attentionPairs(patternOf(layer, config), config), hidden)
+    const pairs = attentionPairs(patternOf(layer, config), direction, config)
+    const { forward, backward } = attentionFlops(pairs, hidden)
     flops += forward + backward
   }
   return flops

@@ -49,7 +49,12 @@ export function formatPeer({ peer, peerMissing, target }: Measurement): string {
     target.kind === 'factor'
       ? `${digits(1 / peer.speedup)} x the time of`
       : `${digits(peer.speedup)} x as fast as`
-  return `${compared} ${peer.name} (${formatTime(peer.median)})`
+  const { possible } = peer
+  const share =
+    possible === undefined
+      ? ''
+      : `, ${percent(peer.speedup / possible)} of the possible ${digits(possible)} x`
+  return `${compared} ${peer.name} (${formatTime(peer.median)})${share}`
 }
 
 /** Whether the target was reached. */

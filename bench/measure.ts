@@ -9,8 +9,8 @@ export interface Measurement extends Distribution {
   work: Work
   /** The measured ceiling a second, and the share of it that the median comes to. */
   limit?: { of: keyof Ceilings; perSecond: number; share: number }
-  /** `speedup`: its median over ours. */
-  peer?: Distribution & { name: string; speedup: number }
+  /** `speedup`: its median over ours; `possible`: what it would be if both did their work equally quickly, where that can be said. */
+  peer?: Distribution & { name: string; speedup: number; possible?: number }
   peerMissing?: string
   target: Target
   /** Null where it cannot be said: no peer, or no such ceiling on this machine. */
@@ -79,7 +79,13 @@ export function judge(
   }
   if (one.peer) {
     const times = distribution(samples.peer)
-    measurement.peer = { name: one.peer.name, ...times, speedup: times.median / own.median }
+    const { name, workRatio } = one.peer
+    measurement.peer = {
+      name,
+      ...times,
+      speedup: times.median / own.median,
+      ...(workRatio === undefined ? {} : { possible: workRatio }),
+    }
   } else if (one.peerMissing !== undefined) {
     measurement.peerMissing = one.peerMissing
   }

@@ -23,6 +23,8 @@ export type Target =
 export interface Peer {
   /** With its version, where it has one. */
   name: string
+  /** How many times our work it has to do, where that can be said: we could be so many times as fast, were all work equally quick. */
+  workRatio?: number
   /** As {@link Case.run}. */
   run(repeats: number): Promise<readonly number[]>
 }

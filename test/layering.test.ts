@@ -148,6 +148,8 @@ function textFaults(file: string, text: string): string[] {
   if (/\bprocess\.env\b/.test(text) && nativeOnly(file)) faults.push('reads the environment')
   if (/node-gyp-build|\.node['"]|process\.dlopen/.test(text) && nativeOnly(file))
     faults.push('loads an addon')
+  if (/\bmkdir(Sync)?\(.*\brecursive\b/.test(text))
+    faults.push('makes folders by a recursive mkdir, which may never end, and not by lib/make-folder.ts')
   if (text.split('\n').length > 700) faults.push('is longer than 700 lines')
   return faults
 }
@@ -198,6 +200,8 @@ test('the import check finds what it is for', (t) => {
   }
   t.deepEqual(textFaults('lib/kernels.ts', 'const { HOME } = process.env'), ['reads the environment'])
   t.deepEqual(textFaults('lib/native/binding.ts', 'const { HOME } = process.env'), [])
+  t.is(textFaults('lib/data/a.ts', 'await mkdir(dirname(path), { recursive: true })').length, 1)
+  t.deepEqual(textFaults('lib/data/a.ts', 'await mkdir(path)\nawait rm(path, { recursive: true })'), [])
   t.is(
     importFault(importsOf('lib/kernels.ts', "import { native } from './native/binding.ts'")[0]!),
     undefined,

@@ -65,7 +65,7 @@ export interface NativeImageSession extends NativeHandle {
 
 export interface NativeTextSession extends NativeHandle {
   step(count: number, control?: TaskControl): Promise<{ position: number; done: boolean }>
-  /** Without CLS and SEP; beams come best first. */
+  /** Without CLS and SEP, never empty; beams come best first. `logProbability` is that among the tokens that may come at each place. */
   texts(): { tokens: Int32Array; logProbability: number; ended: boolean }[]
 }
 
@@ -198,6 +198,7 @@ export interface NativeModels {
     firstStream: number,
     draw: NativeDrawOptions,
   ): NativeImageSession
+  /** `banned` are never drawn, nor is `sep` as the first token. */
   createTextSession(
     generator: NativeGenerator,
     image: Int32Array,

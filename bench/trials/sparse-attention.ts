@@ -1,6 +1,6 @@
-import { kernels, type Pattern } from '../../lib/kernels.ts'
+import { type Direction, DIRECTIONS, kernels, type Pattern } from '../../lib/kernels.ts'
 import { expectError, Random, relativeError } from '../data.ts'
-import { attendsImage, attentionFlops, attentionPairs } from '../flops.ts'
+import { attends, attentionFlops, attentionPairs } from '../flops.ts'
 import type { Case, Trial } from '../trial.ts'
 
 const heads = 64
@@ -10,7 +10,7 @@ const length = sizes.textLength + 1 + sizes.grid ** 2
 const elements = heads * length * headSize
 
 const trial: Trial = {
-  description: `Attention of ${heads} heads of ${headSize} over ${length} tokens, forward and backward in float32, by pattern, against our own full attention.`,
+  description: `Attention of ${heads} heads of ${headSize} over ${length} tokens, forward and backward in float32, by direction and pattern, against our own full attention of the same direction.`,
   async setup() {
     const random = new Random(3)
     const [q, k, v, dout] = [0, 1, 2, 3].map(() => random.floats(elements)) as [
@@ -19,52 +19,67 @@ const trial: Trial = {
       Float32Array,
       Float32Array,
     ]
-    const workspace = new Map<Pattern, number>()
+    const workspace = new Map<string, number>()
 
-    async function both(pattern: Pattern, repeats: number) {
+    async function both(pattern: Pattern, direction: Direction, repeats: number) {
       const [forward, backward] = [new Float64Array(repeats), new Float64Array(repeats)]
-      const options = { pattern, direction: 'text-to-image', heads, headSize, ...sizes } as const
+      const options = { pattern, direction, heads, headSize, ...sizes } as const
       const first = await kernels.sparseAttention(q, k, v, { ...options, timings: forward })
       const second = await kernels.sparseAttentionBackward(q, k, v, first.out, first.lse, dout, {
         ...options,
         timings: backward,
       })
-      workspace.set(pattern, Math.max(first.workspaceBytes, second.workspaceBytes))
+      workspace.set(`${pattern} ${direction}`, Math.max(first.workspaceBytes, second.workspaceBytes))
       return { ...first, ...second, times: [...forward].map((time, i) => time + backward[i]!) }
     }
 
-    const makeCase = (pattern: Pattern): Case => {
-      const flops = attentionFlops(attentionPairs(pattern, sizes), heads * headSize)
+    const makeCase = (pattern: Pattern, direction: Direction): Case => {
+      const name = `${pattern} ${direction}`
+      const pairs = attentionPairs(pattern, direction, sizes)
+      const fullPairs = attentionPairs('full', direction, sizes)
+      const flops = attentionFlops(pairs, heads * headSize)
       return {
-        name: pattern,
-        title: `${pattern} attention, ${heads} heads of ${headSize}, N = ${length}, forward + backward`,
+        name,
+        title: `${pattern} attention, ${direction.replaceAll('-', ' ')}, ${heads} heads of ${headSize}, N = ${length}, forward + backward`,
         work: { flops: flops.forward + flops.backward },
         limit: 'float32Flops',
         samples: 10,
-        peer: { name: 'our full attention', run: async (repeats) => (await both('full', repeats)).times },
+        peer: {
+          name: 'our full attention',
+          workRatio: fullPairs / pairs,
+          run: async (repeats) => (await both('full', direction, repeats)).times,
+        },
         target: { kind: 'speedup', atLeast: 4 },
         async check() {
-          const { out, dq, dk, dv } = await both(pattern, 1)
+          const { out, dq, dk, dv } = await both(pattern, direction, 1)
           const head = heads - 1
-          const expected = referenceHead({ q, k, v, dout }, head, pattern)
-          for (const [name, actual] of Object.entries({ out, dq, dk, dv })) {
+          const expected = referenceHead({ q, k, v, dout }, head, (query, key) =>
+            attends(pattern, direction, query, key, sizes),
+          )
+          for (const [array, actual] of Object.entries({ out, dq, dk, dv })) {
             const begin = head * length * headSize
             const part = actual.subarray(begin, begin + length * headSize)
             // float32 sums of up to N terms: sqrt(1152) * 2^-24 = 2e-6, times a few for products of products
-            expectError(`${name} of ${pattern}`, relativeError(part, expected[name as 'out']), 2e-5)
+            expectError(`${array} of ${name}`, relativeError(part, expected[array as 'out']), 2e-5)
           }
         },
         async run(repeats) {
-          return (await both(pattern, repeats)).times
+          return (await both(pattern, direction, repeats)).times
         },
         details: () => ({
-          workspaceBytes: workspace.get(pattern)!,
+          workspaceBytes: workspace.get(name)!,
           // what the scores alone would take if they were kept
           squareBytes: heads * length * length * 4,
+          pairs,
+          fullPairs,
         }),
       }
     }
-    return { cases: (['row', 'column', 'conv'] as const).map(makeCase) }
+    return {
+      cases: DIRECTIONS.flatMap((direction) =>
+        (['row', 'column', 'conv'] as const).map((pattern) => makeCase(pattern, direction)),
+      ),
+    }
   },
 }
 export default trial
@@ -73,7 +88,7 @@ export default trial
 function referenceHead(
   arrays: { q: Float32Array; k: Float32Array; v: Float32Array; dout: Float32Array },
   head: number,
-  pattern: Pattern,
+  sees: (query: number, key: number) => boolean,
 ) {
   const begin = head * length * headSize
   const part = (array: Float32Array) => array.subarray(begin, begin + length * headSize)
@@ -95,7 +110,7 @@ function referenceHead(
   }
   for (let query = 0; query < length; query++) {
     const keys: number[] = []
-    for (let key = 0; key < length; key++) if (attendsImage(pattern, query, key, sizes)) keys.push(key)
+    for (let key = 0; key < length; key++) if (sees(query, key)) keys.push(key)
     const weights = keys.map((key) => Math.exp(scale * dot(q, query, k, key)))
     const total = weights.reduce((sum, weight) => sum + weight, 0)
     keys.forEach((key, i) => add(out, query, (weights[i]! /= total), v, key))

@@ -219,21 +219,13 @@ Value stream_attention(Tape& tape, const Value& qkv, const Tensor& text_valid, i
     float* dqkv = tape.grad_buffer(qkv, accumulate).f32();
     const int64_t channels = forward.heads * forward.head_size;
     AttentionBackwardParams params;
+    static_cast<AttentionParams&>(params) = forward;
     params.dq = dqkv;
     params.dk = dqkv + channels;
     params.dv = dqkv + 2 * channels;
     params.dout = result->grad.data();
     params.out = result->data.data();
     params.lse = lse.f32();
-    params.q = forward.q, params.k = forward.k, params.v = forward.v;
-    params.out_strides = forward.out_strides, params.qkv_strides = forward.qkv_strides;
-    params.text_valid = forward.text_valid;
-    params.compute = forward.compute;
-    params.batch = forward.batch, params.heads = forward.heads,
-    params.head_size = forward.head_size;
-    params.scale = forward.scale;
-    params.pattern = forward.pattern, params.direction = forward.direction,
-    params.sizes = forward.sizes;
     tape.ops().attention_backward(params, tape.context());
     result->grad = Tensor();
   });

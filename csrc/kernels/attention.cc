@@ -32,12 +32,11 @@ void check_strides(const AttentionStrides& strides, const char* name, int64_t ba
              name, ll(head_size), ll(strides.batch), ll(strides.token), ll(strides.head));
 }
 
-template <typename Params>
-void check_common(const Params& p) {
+void check_common(const AttentionParams& p, const void* out) {
   check_pointer(p.q, "q");
   check_pointer(p.k, "k");
   check_pointer(p.v, "v");
-  check_pointer(p.out, "out");
+  check_pointer(out, "out");
   check_dtype(p.dtype, "dtype");
   check_dtype(p.compute, "compute");
   check_positive(p.batch, "batch");
@@ -64,10 +63,10 @@ void check_common(const Params& p) {
 
 }  // namespace
 
-void validate(const AttentionForwardParams& p) { check_common(p); }
+void validate(const AttentionForwardParams& p) { check_common(p, p.out); }
 
 void validate(const AttentionBackwardParams& p) {
-  check_common(p);
+  check_common(p, p.out);
   check_pointer(p.dq, "dq");
   check_pointer(p.dk, "dk");
   check_pointer(p.dv, "dv");

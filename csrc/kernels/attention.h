@@ -15,10 +15,8 @@ struct AttentionStrides {
 
 // Fused sparse attention over one stream: out = softmax(scale * q . k^T over the keys that
 // attends() allows) . v. Memory beyond inputs and outputs is O(N) a head, forward and backward.
-struct AttentionForwardParams {
-  void* out = nullptr;   // (B, N, H, D) by out_strides
-  float* lse = nullptr;  // (B, H, N): natural-log sum of exp(scale * scores); may be null when no
-                         // backward follows
+// This is what both passes take.
+struct AttentionParams {
   const void *q = nullptr, *k = nullptr, *v = nullptr;  // (B, N, H, D) by qkv_strides
   AttentionStrides out_strides{}, qkv_strides{};
   const uint8_t* text_valid = nullptr;  // (B, T): 1 where not PAD; null: all valid
@@ -31,22 +29,18 @@ struct AttentionForwardParams {
   StreamSizes sizes{};
 };
 
+struct AttentionForwardParams : AttentionParams {
+  void* out = nullptr;   // (B, N, H, D) by out_strides
+  float* lse = nullptr;  // (B, H, N): natural-log sum of exp(scale * scores); may be null when no
+                         // backward follows
+};
+
 // dq, dk, dv are overwritten. Deterministic.
-struct AttentionBackwardParams {
+struct AttentionBackwardParams : AttentionParams {
   void *dq = nullptr, *dk = nullptr, *dv = nullptr;  // by qkv_strides
   const void* dout = nullptr;                        // by out_strides
   const void* out = nullptr;
   const float* lse = nullptr;
-  const void *q = nullptr, *k = nullptr, *v = nullptr;
-  AttentionStrides out_strides{}, qkv_strides{};
-  const uint8_t* text_valid = nullptr;
-  DType dtype = DType::kFloat32;
-  DType compute = DType::kFloat32;
-  int64_t batch = 0, heads = 0, head_size = 0;
-  float scale = 1.0f;
-  Pattern pattern = Pattern::kRow;
-  Direction direction = Direction::kTextToImage;
-  StreamSizes sizes{};
 };
 
 // One new token of each of `rows` sequences (candidates or beams): its query against

@@ -170,8 +170,7 @@ struct AttentionSizes {
     const int64_t n = sizes.stream_length();
     return {.batch = heads * n * head_size, .token = head_size, .head = n * head_size};
   }
-  template <typename Params>
-  void fill(Params& params, DType dtype) const {
+  void fill(AttentionParams& params, DType dtype) const {
     params.out_strides = params.qkv_strides = strides();
     params.dtype = params.compute = dtype;
     params.batch = batch;

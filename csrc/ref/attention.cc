@@ -26,8 +26,8 @@ int64_t offset(const AttentionStrides& s, int64_t b, int64_t n, int64_t h) {
 
 // scores[j] = scale * q_i . k_j, -infinity where query i does not see key j; returns the log of
 // the sum of their exponentials
-template <typename Params>
-double score_row(const Params& p, int64_t b, int64_t h, int64_t i, std::vector<double>& scores) {
+double score_row(const AttentionParams& p, int64_t b, int64_t h, int64_t i,
+                 std::vector<double>& scores) {
   const int64_t N = p.sizes.stream_length(), D = p.head_size;
   const uint8_t* valid = p.text_valid ? p.text_valid + b * p.sizes.text_length : nullptr;
   const int64_t q = offset(p.qkv_strides, b, i, h);

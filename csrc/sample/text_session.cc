@@ -26,6 +26,14 @@ TextSession::TextSession(std::shared_ptr<Generator> generator, std::vector<int32
   in_vocabulary("the CLS id", vocabulary.cls);
   in_vocabulary("the SEP id", vocabulary.sep);
   for (int32_t id : vocabulary.banned) in_vocabulary("a banned id", id);
+  std::vector<bool> may_begin(static_cast<size_t>(config.text_vocab), true);
+  for (int32_t id : vocabulary.banned) may_begin[static_cast<size_t>(id)] = false;
+  may_begin[static_cast<size_t>(vocabulary.sep)] = false;
+  VILG_CHECK(std::find(may_begin.begin(), may_begin.end(), true) != may_begin.end(),
+             kInvalidArgument,
+             "Expected a token that may begin a text, received a vocabulary of %lld without any "
+             "but SEP and banned ones",
+             static_cast<long long>(config.text_vocab));
   VILG_CHECK(std::isfinite(length_penalty), kInvalidArgument,
              "Expected a finite lengthPenalty, received %g", static_cast<double>(length_penalty));
   std::vector<int32_t> text(static_cast<size_t>(config.text_length), 0);
@@ -46,8 +54,8 @@ TextSession::TextSession(std::shared_ptr<Generator> generator, std::vector<int32
   inputs_.assign(static_cast<size_t>(rows), vocabulary.cls);
 }
 
-// The last tokens run through the blocks; their logits arrive in host_logits_, banned ones at minus
-// infinity.
+// The last tokens run through the blocks; their logits arrive in host_logits_, at minus infinity
+// those of tokens that may not come now.
 void TextSession::advance(const StopFlag* stop) {
   const GeneratorConfig& config = generator_->config();
   Backend& backend = generator_->backend();
@@ -67,10 +75,10 @@ void TextSession::advance(const StopFlag* stop) {
   decoder_.head(x_, rows, logits_, stop);
   backend.copy_out(host_logits_.data(), logits_.data(), logits_.size_bytes());
   for (int64_t r = 0; r < rows; ++r) {
-    for (int32_t id : vocabulary_.banned) {
-      host_logits_[static_cast<size_t>(r * config.text_vocab + id)] =
-          -std::numeric_limits<float>::infinity();
-    }
+    float* logits = host_logits_.data() + r * config.text_vocab;
+    for (int32_t id : vocabulary_.banned) logits[id] = -std::numeric_limits<float>::infinity();
+    // an empty text describes nothing, however likely an untrained model finds it
+    if (position_ == 0) logits[vocabulary_.sep] = -std::numeric_limits<float>::infinity();
   }
 }
 
@@ -109,7 +117,7 @@ void TextSession::sample_position() {
 }
 
 double TextSession::score(const TextSequence& sequence) const {
-  // SEP counts as a token, so that an empty text has a length
+  // SEP counts as a token; there is none yet before the first step
   const double length = static_cast<double>(sequence.tokens.size()) + (sequence.ended ? 1 : 0);
   return length_penalty_ == 0 || length == 0
              ? sequence.log_probability

@@ -15,12 +15,16 @@ struct TextTokens {
 
 struct TextSequence {
   std::vector<int32_t> tokens;  // without CLS and SEP
-  double log_probability = 0;   // sum over the tokens and, where it ended, SEP
-  bool ended = false;           // false: cut at the text length
+  // Sum over the tokens and, where it ended, SEP: of each the logarithm of its share among the
+  // tokens that may come there. So it is the probability with which sampling at temperature 1,
+  // unfiltered, gives this text.
+  double log_probability = 0;
+  bool ended = false;  // false: cut at the text length
 };
 
 // Describes one image: `rows` sampled (or greedy) texts, or the `rows` best of a beam search of
-// that width.
+// that width. In either, any token but SEP and the banned ones may come first, and any but the
+// banned ones later: no text is empty.
 class TextSession {
  public:
   TextSession(std::shared_ptr<Generator> generator, std::vector<int32_t> image, int64_t rows,

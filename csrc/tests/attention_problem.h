@@ -92,8 +92,7 @@ class AttentionProblem {
   static std::vector<float> loaded(const std::vector<float>& x) { return x; }
   static std::vector<float> loaded(const std::vector<bf16>& x) { return to_float(x); }
 
-  template <typename Params>
-  void fill(Params& p, DType dtype) const {
+  void fill(AttentionParams& p, DType dtype) const {
     p.out_strides = out_strides_;
     p.qkv_strides = qkv_strides_;
     p.text_valid = valid_.empty() ? nullptr : valid_.data();

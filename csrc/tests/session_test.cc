@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <memory>
 
@@ -24,8 +25,9 @@ GeneratorConfig tiny_config(int64_t grid, bool full_attention) {
 }
 
 // Fresh matrices have a deviation of 0.02, which would hide mistakes in the softmax: ten times
-// that.
-std::shared_ptr<Generator> lively(Backend& backend, const GeneratorConfig& config, uint64_t seed) {
+// that. `sep_bias` is added to the score of SEP everywhere.
+std::shared_ptr<Generator> lively(Backend& backend, const GeneratorConfig& config, uint64_t seed,
+                                  float sep_bias = 0) {
   auto generator = std::make_shared<Generator>(backend, config, DType::kFloat32);
   ParameterList& parameters = generator->parameters();
   parameters.initialize(seed);
@@ -36,21 +38,64 @@ std::shared_ptr<Generator> lively(Backend& backend, const GeneratorConfig& confi
     for (size_t k = 0; k < values.size(); ++k) {
       values[k] = matrix ? 10 * values[k] : values[k] + 0.1f * noise[k];
     }
+    if (parameters.specs()[i].name == "text_head.bias") values[kSep] += sep_bias;
     parameters.load(i, values.data(), DType::kFloat32);
   }
   return generator;
 }
 
-double log_probability(const float* logits, int64_t vocab, int32_t token) {
+// `without`: a token that may not come and so has no share
+double log_probability(const float* logits, int64_t vocab, int32_t token, int32_t without = -1) {
   double largest = -INFINITY, sum = 0;
-  for (int64_t v = 0; v < vocab; ++v) largest = std::max<double>(largest, logits[v]);
-  for (int64_t v = 0; v < vocab; ++v) sum += std::exp(logits[v] - largest);
+  for (int64_t v = 0; v < vocab; ++v) {
+    if (v != without) largest = std::max<double>(largest, logits[v]);
+  }
+  for (int64_t v = 0; v < vocab; ++v) {
+    if (v != without) sum += std::exp(logits[v] - largest);
+  }
   return logits[token] - largest - std::log(sum);
 }
 
 void expect_close(const char* what, double actual, double expected) {
   EXPECT(std::abs(actual - expected) < 1e-4 * std::max(1.0, std::abs(expected)), "%s: %g, not %g",
          what, actual, expected);
+}
+
+std::vector<TextSequence> describe(const std::shared_ptr<Generator>& generator,
+                                   const std::vector<int32_t>& image, int64_t rows,
+                                   bool beam_search, float length_penalty,
+                                   const DrawOptions& options) {
+  TextSession session(generator, image, rows, beam_search, length_penalty,
+                      {.cls = kCls, .sep = kSep, .banned = {}}, options);
+  while (!session.step(2, nullptr)) {
+  }
+  return session.texts();
+}
+
+// The scores of every token of a text and of what ended it, (tokens, V), by forward().
+std::vector<float> text_logits(Generator& generator, const std::vector<int32_t>& image,
+                               const std::vector<int32_t>& said) {
+  std::vector<int32_t> text(7, kPad);
+  text[0] = kCls;
+  std::copy(said.begin(), said.end(), text.begin() + 1);
+  const std::vector<uint8_t> valid(7, 1);
+  return generator
+      .forward({.text = text, .text_valid = valid, .image = image, .batch = 1},
+               Direction::kImageToText)
+      .logits;
+}
+
+// What forward() says of a text: SEP has no share in its first token.
+double log_probability(Generator& generator, const std::vector<int32_t>& image,
+                       const TextSequence& sequence) {
+  std::vector<int32_t> said = sequence.tokens;
+  if (sequence.ended) said.push_back(kSep);
+  const std::vector<float> logits = text_logits(generator, image, said);
+  double sum = 0;
+  for (size_t j = 0; j < said.size(); ++j) {
+    sum += log_probability(logits.data() + j * 19, 19, said[j], j == 0 ? kSep : -1);
+  }
+  return sum;
 }
 
 }  // namespace
@@ -100,32 +145,66 @@ VILG_TEST(image_sessions_decode_as_the_full_forward) {
 }
 
 VILG_TEST(text_sessions_decode_as_the_full_forward) {
+  const std::vector<int32_t> image{3, 1, 4, 1, 5, 9, 2, 6, 5};
   for (Backend* backend : backends()) {
     for (bool beam_search : {false, true}) {
       const auto generator = lively(*backend, tiny_config(3, false), 11);
-      const std::vector<int32_t> image{3, 1, 4, 1, 5, 9, 2, 6, 5};
-      TextSession session(generator, image, 4, beam_search, 0.5f,
-                          {.cls = kCls, .sep = kSep, .banned = {}}, {.seed = 3});
-      while (!session.step(2, nullptr)) {
-      }
-      EXPECT(session.texts().size() == 4, "%zu texts", session.texts().size());
-      for (const TextSequence& sequence : session.texts()) {
-        std::vector<int32_t> text(7, kPad);
-        std::vector<uint8_t> valid(7, 1);
-        text[0] = kCls;
-        std::vector<int32_t> said = sequence.tokens;
-        if (sequence.ended) said.push_back(kSep);
-        for (size_t j = 0; j < said.size(); ++j) text[j + 1] = said[j];
-        const Generator::Output output =
-            generator->forward({.text = text, .text_valid = valid, .image = image, .batch = 1},
-                               Direction::kImageToText);
-        double expected = 0;
-        for (size_t j = 0; j < said.size(); ++j) {
-          expected += log_probability(output.logits.data() + j * 19, 19, said[j]);
-        }
-        expect_close(backend->device(), sequence.log_probability, expected);
+      const auto texts = describe(generator, image, 4, beam_search, 0.5f, {.seed = 3});
+      EXPECT(texts.size() == 4, "%zu texts", texts.size());
+      for (const TextSequence& text : texts) {
+        expect_close(backend->device(), text.log_probability,
+                     log_probability(*generator, image, text));
       }
     }
+  }
+}
+
+// A model that would end every text at once, as an untrained one may.
+VILG_TEST(text_sessions_give_no_empty_text) {
+  const std::vector<int32_t> image{3, 1, 4, 1, 5, 9, 2, 6, 5};
+  for (Backend* backend : backends()) {
+    const auto generator = lively(*backend, tiny_config(3, false), 11, 30);
+    const std::vector<float> first = text_logits(*generator, image, {});
+    EXPECT(std::max_element(first.begin(), first.begin() + 19) - first.begin() == kSep,
+           "SEP is not what the model would begin with");
+    int32_t best = 0;
+    for (int32_t v = 0; v < 19; ++v) {
+      if (v != kSep && first[static_cast<size_t>(v)] > first[static_cast<size_t>(best)]) best = v;
+    }
+    const auto check = [&](const char* how, const std::vector<TextSequence>& texts, size_t count) {
+      EXPECT(texts.size() == count, "%s %s: %zu texts", backend->device(), how, texts.size());
+      for (const TextSequence& text : texts) {
+        EXPECT(text.tokens.size() == 1 && text.tokens[0] != kSep && text.ended, "%s %s: %zu tokens",
+               backend->device(), how, text.tokens.size());
+        expect_close(how, text.log_probability, log_probability(*generator, image, text));
+      }
+    };
+    const auto greedy = describe(generator, image, 2, false, 0, {.temperature = 0});
+    check("greedy", greedy, 2);
+    check("sampled", describe(generator, image, 8, false, 0, {.seed = 3}), 8);
+    check("of the first", describe(generator, image, 2, false, 0, {.top_k = 1}), 2);
+    check("of the first share", describe(generator, image, 2, false, 0, {.top_p = 0.01f}), 2);
+    for (float length_penalty : {0.0f, 1.0f, -1.0f}) {
+      check("beams", describe(generator, image, 5, true, length_penalty, {}), 5);
+    }
+    const auto beam = describe(generator, image, 1, true, 0, {});
+    check("a beam", beam, 1);
+    EXPECT(beam[0].tokens == greedy[0].tokens && beam[0].tokens[0] == best,
+           "greedy %d, beam %d, best %d", greedy[0].tokens[0], beam[0].tokens[0], best);
+  }
+}
+
+VILG_TEST(text_sessions_need_a_token_to_begin_with) {
+  for (Backend* backend : backends()) {
+    const auto generator = lively(*backend, tiny_config(1, false), 11);
+    TextTokens all{.cls = kCls, .sep = kSep, .banned = {}};
+    for (int32_t v = 0; v < 19; ++v) {
+      if (v != kSep && v != 7) all.banned.push_back(v);
+    }
+    const auto open = [&] { TextSession(generator, {1}, 1, true, 0, all, {}); };
+    open();
+    all.banned.push_back(7);
+    EXPECT_ERROR(kInvalidArgument, open());
   }
 }
 

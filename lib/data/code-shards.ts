@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeSafetensors } from '../checkpoint/safetensors.ts'
 import { VilgError } from '../errors.ts'
+import { makeFolder } from '../make-folder.ts'
 import { CONFIG_FILE, readJson, WEIGHTS_FILE } from '../model/config-file.ts'
 import type { ImageTokenizer } from '../model/image-tokenizer.ts'
 import { checkSignal } from '../native/call.ts'
@@ -242,17 +243,4 @@ function nothingUsable(folder: string, { problems, shards }: CodeIndex): VilgErr
     all.length === 0 ? 'it has no pictures' : `none of ${all.length} can be used (${shown.join('; ')})`
   const text = `Expected pictures with captions in ${folder}, and ${found}`
   return new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { folder, problems: all })
-}
-
-async function makeFolder(path: string): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true })
-  } catch (cause) {
-    throw new VilgError(
-      'ERR_VILG_IO',
-      `Cannot make the folder ${path}: ${(cause as Error).message}`,
-      { path },
-      { cause },
-    )
-  }
 }

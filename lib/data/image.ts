@@ -1,8 +1,9 @@
-import { mkdir, open, rename, rm, stat, readFile } from 'node:fs/promises'
+import { open, rename, rm, stat, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import sharp, { type Sharp } from 'sharp'
 import { VilgError } from '../errors.ts'
+import { makeFolder } from '../make-folder.ts'
 import {
   expectInteger,
   expectOneOf,
@@ -306,8 +307,8 @@ let writesBegun = 0
 export async function writeFileWhole(path: string, bytes: Uint8Array): Promise<void> {
   // A name of its own for every call: two may write one path at once, and the last to finish wins.
   const partial = `${path}.${process.pid}-${++writesBegun}.partial`
+  await makeFolder(dirname(path))
   try {
-    await mkdir(dirname(path), { recursive: true })
     const file = await open(partial, 'w')
     try {
       await file.writeFile(bytes)

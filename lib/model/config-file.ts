@@ -54,12 +54,23 @@ export async function readJson(path: string, missing: string): Promise<Record<st
   return value as Record<string, unknown>
 }
 
-/** The JSON object in a model folder's config.json. */
-export function readConfig(folder: string): Promise<Record<string, unknown>> {
-  return readJson(
-    join(folder, CONFIG_FILE),
+/**
+ * Reads the config of a model folder, checks it, and gives it to `use` with the path of the weights. What either finds wrong with the
+ * config is a file that does not fit here.
+ *
+ * @throws ERR_VILG_IO, ERR_VILG_CHECKPOINT_FORMAT; ERR_VILG_CHECKPOINT_INCOMPATIBLE, see {@link checkFile}
+ */
+export async function readModelFolder<Config, T>(
+  folder: string,
+  check: (config: unknown) => Config,
+  use: (config: Config, weights: string) => Promise<T>,
+): Promise<T> {
+  const path = join(folder, CONFIG_FILE)
+  const json = await readJson(
+    path,
     `Expected a model folder with ${CONFIG_FILE} and ${WEIGHTS_FILE}, found no ${CONFIG_FILE} in ${folder}`,
   )
+  return checkFile(path, () => use(check(json), join(folder, WEIGHTS_FILE)))
 }
 
 /**

@@ -20,8 +20,9 @@ import {
 import { WEIGHTS_FILE } from './config-file.ts'
 import { Generator } from './generator.ts'
 import { ImageTokenizer } from './image-tokenizer.ts'
-import { checkLoadOptions, checkSavePrecision, type LoadOptions, type SaveOptions } from './model.ts'
+import { checkSavePrecision, type LoadOptions, type SaveOptions } from './model.ts'
 import { writeDraft, writeFolder } from './model-folder.ts'
+import { checkLoadOptions } from './open-model.ts'
 
 /** The parts of a bundle, and what is known of it. */
 export interface BundleParts extends Partial<BundleInfo> {
@@ -107,7 +108,7 @@ export class ErnieVilg {
    */
   static async load(folder?: string, options: LoadOptions = {}): Promise<ErnieVilg> {
     if (folder !== undefined) expectString('folder', folder)
-    checkLoadOptions('load options', options)
+    checkLoadOptions(options)
     options.signal?.throwIfAborted()
     const path = folder ?? join(packageFolder().path, SHIPPED_MODEL)
     const info = await readBundle(path, folder === undefined)

@@ -1,21 +1,12 @@
-import { join } from 'node:path'
 import type { NativeGenerator } from '../../types/native-models.d.ts'
 import { type Direction, DIRECTIONS } from '../kernels.ts'
 import { native } from '../native/binding.ts'
-import { callNative, checkSignal } from '../native/call.ts'
-import { expectOneOf, expectString, rejectUnknownKeys } from '../validate.ts'
-import { checkFile, CONFIG_FILE, readConfig, WEIGHTS_FILE } from './config-file.ts'
+import { checkSignal } from '../native/call.ts'
+import { expectOneOf, rejectUnknownKeys } from '../validate.ts'
 import { checkGeneratorConfig, type GeneratorConfig, nativeGeneratorConfig } from './generator-config.ts'
 export type { GeneratorConfig } from './generator-config.ts'
-import {
-  type CallSignal,
-  checkCreateOptions,
-  checkLoadOptions,
-  type CreateOptions,
-  loadCall,
-  type LoadOptions,
-  Model,
-} from './model.ts'
+import { type CallSignal, type CreateOptions, type LoadOptions, Model } from './model.ts'
+import { createModel, loadModel, type ModelKind } from './open-model.ts'
 import { checkTokenBatch, type TokenBatch } from './token-batch.ts'
 
 /** Options of {@link Generator.forward} and {@link Generator.gradients}. */
@@ -36,6 +27,14 @@ export interface ForwardResult {
   loss: number
   /** -log P of each row's token, B x positions; 0 for rows that predict PAD. */
   rowLosses: Float32Array
+}
+
+const kind: ModelKind<Readonly<Required<GeneratorConfig>>, NativeGenerator> = {
+  check: checkGeneratorConfig,
+  create: (config, options, seed, control) =>
+    native().createGenerator(nativeGeneratorConfig(config), options, seed, control),
+  load: (config, options, weights, control) =>
+    native().loadGenerator(nativeGeneratorConfig(config), options, weights, control),
 }
 
 /**
@@ -59,12 +58,7 @@ export class Generator extends Model<GeneratorConfig, NativeGenerator> {
    *   ERR_VILG_UNSUPPORTED for devices and precisions that this build does not have
    */
   static async create(config: GeneratorConfig, options: CreateOptions = {}): Promise<Generator> {
-    const checked = checkGeneratorConfig(config)
-    const { model, seed } = checkCreateOptions('create options', options)
-    const handle = await callNative({ signal: options.signal }, (control) =>
-      native().createGenerator(nativeGeneratorConfig(checked), model, seed, control),
-    )
-    return new Generator(checked, handle)
+    return new Generator(...(await createModel(kind, config, options)))
   }
 
   /**
@@ -75,16 +69,7 @@ export class Generator extends Model<GeneratorConfig, NativeGenerator> {
    *   ERR_VILG_OUT_OF_MEMORY; ERR_VILG_UNSUPPORTED
    */
   static async load(folder: string, options: LoadOptions = {}): Promise<Generator> {
-    expectString('folder', folder)
-    const model = checkLoadOptions('load options', options)
-    const json = await readConfig(folder)
-    return checkFile(join(folder, CONFIG_FILE), async () => {
-      const checked = checkGeneratorConfig(json)
-      const handle = await callNative(loadCall(options), (control) =>
-        native().loadGenerator(nativeGeneratorConfig(checked), model, join(folder, WEIGHTS_FILE), control),
-      )
-      return new Generator(checked, handle)
-    })
+    return new Generator(...(await loadModel(kind, folder, options)))
   }
 
   /**

@@ -1,20 +1,11 @@
-import { join } from 'node:path'
 import type {
   NativeImageTokenizer,
   NativeTokenizerLosses,
   NativeTokenizerLossWeights,
 } from '../../types/native-models.d.ts'
 import { native } from '../native/binding.ts'
-import { callNative, checkSignal } from '../native/call.ts'
-import {
-  expectInteger,
-  expectNumber,
-  expectString,
-  expectTypedArray,
-  outOfRange,
-  rejectUnknownKeys,
-} from '../validate.ts'
-import { checkFile, CONFIG_FILE, readConfig, WEIGHTS_FILE } from './config-file.ts'
+import { checkSignal } from '../native/call.ts'
+import { expectInteger, expectNumber, expectTypedArray, outOfRange, rejectUnknownKeys } from '../validate.ts'
 import {
   checkImageTokenizerConfig,
   type ImageTokenizerConfig,
@@ -22,15 +13,8 @@ import {
   reductionOf,
 } from './image-tokenizer-config.ts'
 export type { ImageTokenizerConfig } from './image-tokenizer-config.ts'
-import {
-  type CallSignal,
-  checkCreateOptions,
-  checkLoadOptions,
-  type CreateOptions,
-  loadCall,
-  type LoadOptions,
-  Model,
-} from './model.ts'
+import { type CallSignal, type CreateOptions, type LoadOptions, Model } from './model.ts'
+import { createModel, loadModel, type ModelKind } from './open-model.ts'
 import { checkIds } from './token-batch.ts'
 
 /** Options of {@link ImageTokenizer.encode} and {@link ImageTokenizer.decode}. */
@@ -55,6 +39,14 @@ const defaultWeights: Readonly<NativeTokenizerLossWeights> = Object.freeze({
   codebook: 1,
 })
 
+const kind: ModelKind<Readonly<Required<ImageTokenizerConfig>>, NativeImageTokenizer> = {
+  check: checkImageTokenizerConfig,
+  create: (config, options, seed, control) =>
+    native().createImageTokenizer(nativeImageTokenizerConfig(config), options, seed, control),
+  load: (config, options, weights, control) =>
+    native().loadImageTokenizer(nativeImageTokenizerConfig(config), options, weights, control),
+}
+
 /**
  * Turns pictures into tokens and back (VQGAN, ERNIE-ViLG 3.1.1). Pictures are B x 3 x S x S float32, planar red, green and blue in
  * [-1, 1], S the `resolution` of the config; tokens are B x n, n = (S / 2^(levels - 1))^2, in raster order. Calls on one tokenizer run one
@@ -76,12 +68,7 @@ export class ImageTokenizer extends Model<ImageTokenizerConfig, NativeImageToken
    *   ERR_VILG_UNSUPPORTED for devices, precisions and kinds of tokenizers that this build does not have
    */
   static async create(config: ImageTokenizerConfig, options: CreateOptions = {}): Promise<ImageTokenizer> {
-    const checked = checkImageTokenizerConfig(config)
-    const { model, seed } = checkCreateOptions('create options', options)
-    const handle = await callNative({ signal: options.signal }, (control) =>
-      native().createImageTokenizer(nativeImageTokenizerConfig(checked), model, seed, control),
-    )
-    return new ImageTokenizer(checked, handle)
+    return new ImageTokenizer(...(await createModel(kind, config, options)))
   }
 
   /**
@@ -92,17 +79,7 @@ export class ImageTokenizer extends Model<ImageTokenizerConfig, NativeImageToken
    *   ERR_VILG_OUT_OF_MEMORY; ERR_VILG_UNSUPPORTED
    */
   static async load(folder: string, options: LoadOptions = {}): Promise<ImageTokenizer> {
-    expectString('folder', folder)
-    const model = checkLoadOptions('load options', options)
-    const json = await readConfig(folder)
-    return checkFile(join(folder, CONFIG_FILE), async () => {
-      const checked = checkImageTokenizerConfig(json)
-      const path = join(folder, WEIGHTS_FILE)
-      const handle = await callNative(loadCall(options), (control) =>
-        native().loadImageTokenizer(nativeImageTokenizerConfig(checked), model, path, control),
-      )
-      return new ImageTokenizer(checked, handle)
-    })
+    return new ImageTokenizer(...(await loadModel(kind, folder, options)))
   }
 
   /**

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { TextTokenizer } from '../tokenizer/text-tokenizer.ts'
 import { BUNDLE_FOLDERS, type BundleInfo, readBundle } from './bundle-file.ts'
-import { checkFile, CONFIG_FILE, readConfig, WEIGHTS_FILE } from './config-file.ts'
+import { readModelFolder } from './config-file.ts'
 import { checkGeneratorConfig, type GeneratorConfig } from './generator-config.ts'
 import { checkImageTokenizerConfig, type ImageTokenizerConfig } from './image-tokenizer-config.ts'
 
@@ -46,18 +46,18 @@ export async function modelFacts(folder: string): Promise<ModelFacts> {
   }
 }
 
-async function partFacts<Config>(folder: string, check: (config: unknown) => Config) {
-  const json = await readConfig(folder)
-  const config = await checkFile(join(folder, CONFIG_FILE), () => check(json))
-  await using file = await SafetensorsFile.open(join(folder, WEIGHTS_FILE))
-  let parameters = 0
-  let matrices = 0
-  for (const { shape } of file.tensors.values()) {
-    const elements = shape.reduce((product, side) => product * side, 1)
-    parameters += elements
-    if (shape.length > 1) matrices += elements
-  }
-  return { config, parameters, matrices }
+function partFacts<Config>(folder: string, check: (config: unknown) => Config) {
+  return readModelFolder(folder, check, async (config, weights) => {
+    await using file = await SafetensorsFile.open(weights)
+    let parameters = 0
+    let matrices = 0
+    for (const { shape } of file.tensors.values()) {
+      const elements = shape.reduce((product, side) => product * side, 1)
+      parameters += elements
+      if (shape.length > 1) matrices += elements
+    }
+    return { config, parameters, matrices }
+  })
 }
 
 async function folderBytes(folder: string): Promise<number> {

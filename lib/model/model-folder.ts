@@ -1,6 +1,7 @@
-import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { VilgError } from '../errors.ts'
+import { makeFolder } from '../make-folder.ts'
 
 /**
  * Writes the files of a folder so that a crash never leaves a mixture of old and new.
@@ -18,28 +19,13 @@ export async function writeFolder(
   marker: string,
   write: (draft: string) => Promise<void>,
 ): Promise<void> {
-  const draft = await io(`make a folder in ${folder}`, folder, async () => {
-    await makeFolder(folder)
-    return mkdtemp(join(folder, '.draft-'))
-  })
+  await makeFolder(folder)
+  const draft = await io(`make a folder in ${folder}`, folder, () => mkdtemp(join(folder, '.draft-')))
   try {
     await write(draft)
     await io(`write ${folder}`, folder, () => commit(folder, draft, marker))
   } finally {
     await rm(draft, { recursive: true, force: true }).catch(() => {}) // an earlier error is the one to tell
-  }
-}
-
-/** As mkdir with `recursive`, which runs for ever where a system says ENOENT below a folder that is there, as /proc does. */
-async function makeFolder(path: string): Promise<void> {
-  try {
-    await mkdir(path)
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return
-    if (code !== 'ENOENT' || dirname(path) === path) throw error
-    await makeFolder(dirname(path))
-    await mkdir(path)
   }
 }
 

@@ -1,10 +1,10 @@
 import { join, resolve } from 'node:path'
 import type { NativeHandle, TaskControl } from '../../types/native.d.ts'
-import type { NativeModelOptions, NativePrecision } from '../../types/native-models.d.ts'
+import type { NativePrecision } from '../../types/native-models.d.ts'
 import { callNative, checkSignal } from '../native/call.ts'
 import { Lifetime } from '../native/lifetime.ts'
-import { type Device, type Precision, resolveDevice, resolvePrecision } from '../native/options.ts'
-import { expectInteger, expectOneOf, expectString, rejectUnknownKeys, typeMismatch } from '../validate.ts'
+import type { Device, Precision } from '../native/options.ts'
+import { expectOneOf, expectString, rejectUnknownKeys } from '../validate.ts'
 import { CallQueue } from './call-queue.ts'
 import { CONFIG_FILE, configText, WEIGHTS_FILE } from './config-file.ts'
 import { readIfThere, writeDraft, writeFolder } from './model-folder.ts'
@@ -139,47 +139,6 @@ export abstract class Model<Config extends object, Handle extends NativeModel> {
   /** The same as {@link dispose}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
-  }
-}
-
-/** Checks what load and create have in common. @internal */
-export function checkModelOptions(
-  name: string,
-  options: CreateOptions | LoadOptions,
-  keys: readonly string[],
-): NativeModelOptions {
-  rejectUnknownKeys(name, options, ['device', 'precision', 'signal', ...keys])
-  checkSignal(options.signal)
-  // `ref`, the scalar oracle that the fast kernels are held against, is for tests and in no type
-  const backend = (options.device as string) === 'ref' ? 'ref' : resolveDevice('device', options.device)
-  return { backend, precision: resolvePrecision('precision', options.precision) }
-}
-
-/** @internal */
-export function checkCreateOptions(
-  name: string,
-  options: CreateOptions,
-): { model: NativeModelOptions; seed: number } {
-  const model = checkModelOptions(name, options, ['seed'])
-  return { model, seed: expectInteger('seed', options.seed ?? 0, { min: 0, max: Number.MAX_SAFE_INTEGER }) }
-}
-
-/** @internal */
-export function checkLoadOptions(name: string, options: LoadOptions): NativeModelOptions {
-  const model = checkModelOptions(name, options, ['onProgress'])
-  const { onProgress } = options
-  if (onProgress !== undefined && typeof onProgress !== 'function') {
-    throw typeMismatch('onProgress', 'a function', onProgress)
-  }
-  return model
-}
-
-/** The native progress of loading as events. @internal */
-export function loadCall({ signal, onProgress }: LoadOptions) {
-  return {
-    signal,
-    onProgress:
-      onProgress && ((done: number, total: number) => onProgress({ phase: 'load', fraction: done / total })),
   }
 }
 

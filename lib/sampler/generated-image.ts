@@ -58,9 +58,13 @@ export class GeneratedImage implements RgbImage {
 /** A description that a {@link Sampler} gave. */
 export interface GeneratedText {
   text: string
-  /** Token ids without CLS and SEP. */
+  /** Token ids without CLS and SEP; at least one. */
   tokens: Int32Array
-  /** log P(tokens | image): the sum over all tokens and the SEP that ended them. */
+  /**
+   * log P(tokens | image), the sum over all tokens and the SEP that ended them, before temperature and filters. Of each it is the share among
+   * the tokens that may come there: none that shows in no text (PAD, CLS, UNK and other special ones), and SEP not as the first. So it is
+   * conditional on a text that is not empty, and the probability with which sampling at temperature 1 gives this one.
+   */
   logProbability: number
   /** False where the text was cut at the model's text length. */
   ended: boolean

@@ -143,7 +143,8 @@ export class Sampler {
   }
 
   /**
-   * Describes a picture: by beam search, or by sampling where one of the drawing options is given.
+   * Describes a picture: by beam search, or by sampling where one of the drawing options is given. A description has at least one token,
+   * even from a model that would rather say nothing, as one in training may.
    *
    * @param image cut to its middle square and resized to the model's size
    * @returns `count` descriptions, best first for beams
@@ -159,9 +160,8 @@ export class Sampler {
       const picture = await readImage(image, { size: imageTokenizer.config.resolution })
       const { indices } = await imageTokenizer.encode(pixelsToTensor(picture), { count: 1, signal })
       report('encode', 1)
-      const { clsId, sepId, padId, unkId } = textTokenizer
-      const mask = textTokenizer.idOf('[MASK]')
-      const banned = [padId, clsId, unkId, mask].filter((id) => id !== null && id !== undefined)
+      const { clsId, sepId } = textTokenizer
+      const banned = textTokenizer.silentIds.filter((id) => id !== sepId)
       const { beams, beamSearch, lengthPenalty, draw } = checked
       const session = openTextSession(
         generator,

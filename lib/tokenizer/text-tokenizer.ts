@@ -1,6 +1,7 @@
-import { mkdir, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import { VilgError, VilgRangeError } from '../errors.ts'
+import { makeFolder } from '../make-folder.ts'
 import {
   expectBoolean,
   expectInteger,
@@ -135,6 +136,12 @@ export class TextTokenizer {
   /** The id of the token for unknown text, or null where the tokenizer has none (it can write every text). */
   get unkId(): number | null {
     return this.#ends.unk
+  }
+
+  /** Ids that show in no text: those that {@link decode} leaves out, and those that are no token's. @internal */
+  get silentIds(): number[] {
+    const { tokens, hidden } = this.#model
+    return Array.from(tokens, (_, id) => id).filter((id) => tokens[id] === undefined || hidden.has(id))
   }
 
   /** The id of a token, or undefined if there is no such token. */
@@ -273,15 +280,6 @@ async function isFolderAt(path: string): Promise<boolean> {
     return (await stat(path)).isDirectory()
   } catch (cause) {
     const message = `Could not read ${path}: ${(cause as Error).message}`
-    throw new VilgError('ERR_VILG_IO', message, { path }, { cause })
-  }
-}
-
-async function makeFolder(path: string): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true })
-  } catch (cause) {
-    const message = `Could not make the folder ${path}: ${(cause as Error).message}`
     throw new VilgError('ERR_VILG_IO', message, { path }, { cause })
   }
 }

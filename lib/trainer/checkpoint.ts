@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VilgError } from '../errors.ts'
+import { makeFolder } from '../make-folder.ts'
 import {
   parseJsonObject,
   readText,
@@ -85,14 +86,4 @@ function headerProblem(header: Record<string, unknown>): string | undefined {
   if (!Number.isSafeInteger(step) || (step as number) < 0) return 'a number of steps'
   if (typeof state !== 'string' || !statePattern.test(state)) return 'the name of a state file'
   return undefined
-}
-
-/** Makes a folder and those it lies in. */
-export async function makeFolder(path: string): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true })
-  } catch (cause) {
-    const text = `Could not make the folder ${path}: ${(cause as Error).message}`
-    throw new VilgError('ERR_VILG_IO', text, { path }, { cause })
-  }
 }

@@ -2,8 +2,8 @@ import { isDeepStrictEqual } from 'node:util'
 import { readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VilgError } from '../errors.ts'
+import { makeFolder } from '../make-folder.ts'
 import { parseJsonObject, readTextIfThere, writeTextAtomically } from '../tokenizer/vocabulary-file.ts'
-import { makeFolder } from './checkpoint.ts'
 
 /** A checkpoint of a run. */
 export interface RunCheckpoint {

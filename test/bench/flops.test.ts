@@ -1,7 +1,7 @@
 import test from 'ava'
 
 import {
-  attendsImage,
+  attends,
   attentionPairs,
   drawTokenBytes,
   generatorStepFlops,
@@ -9,21 +9,24 @@ import {
   patternOf,
   vqganDecodeFlops,
 } from '../../bench/flops.ts'
-import { Generator, kernels, PATTERNS, preset } from '../../lib/index.ts'
+import { DIRECTIONS, Generator, kernels, PATTERNS, preset } from '../../lib/index.ts'
 
 test('the mask is that of the kernels', (t) => {
   const sizes = { textLength: 3, grid: 5, kernel: 3 }
   const length = 3 + 1 + 25
-  for (const pattern of PATTERNS) {
-    let pairs = 0
-    for (let query = 0; query < length; query++) {
-      for (let key = 0; key < length; key++) {
-        const expected = kernels.attends(pattern, 'text-to-image', query, key, sizes)
-        t.is(attendsImage(pattern, query, key, sizes), expected, `${pattern} ${query} ${key}`)
-        pairs += Number(expected)
+  for (const direction of DIRECTIONS) {
+    for (const pattern of PATTERNS) {
+      let pairs = 0
+      for (let query = 0; query < length; query++) {
+        for (let key = 0; key < length; key++) {
+          const expected = kernels.attends(pattern, direction, query, key, sizes)
+          const actual = attends(pattern, direction, query, key, sizes)
+          t.is(actual, expected, `${pattern} ${direction} ${query} ${key}`)
+          pairs += Number(expected)
+        }
       }
+      t.is(attentionPairs(pattern, direction, sizes), pairs)
     }
-    t.is(attentionPairs(pattern, sizes), pairs)
   }
 })
 

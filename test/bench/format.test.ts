@@ -48,6 +48,9 @@ test('what a measurement is compared with', (t) => {
   const peer = { name: 'other 1.2', run: async () => [1] }
   const [faster] = makeResult('a', { peer, target: { kind: 'speedup', atLeast: 1 } }, [10], [25]).measurements
   t.is(formatPeer(faster!), '2.50 x as fast as other 1.2 (25.0 ms)')
+  const shared = { peer: { ...peer, workRatio: 4 }, target: { kind: 'speedup', atLeast: 1 } } as const
+  const [most] = makeResult('a', shared, [10], [25]).measurements
+  t.is(formatPeer(most!), '2.50 x as fast as other 1.2 (25.0 ms), 63 % of the possible 4.00 x')
   const [slower] = makeResult('a', { peer, target: { kind: 'factor', atMost: 2 } }, [30], [20]).measurements
   t.is(formatPeer(slower!), '1.50 x the time of other 1.2 (20.0 ms)')
   const [alone] = makeResult(

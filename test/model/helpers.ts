@@ -64,12 +64,18 @@ export function tinyConfig(changes: Partial<GeneratorConfig> = {}): GeneratorCon
 
 /**
  * A random generator whose scores are far from uniform: fresh weights have standard deviation 0.02, which would hide mistakes in the
- * softmax. Its weights are those of a file that is written and read again, ten times as large where they are matrices.
+ * softmax. Its weights are those of a file that is written and read again, ten times as large where they are matrices. `likely` adds to
+ * the scores of text tokens, by id.
  */
 export async function lively(
   t: ExecutionContext,
   changes: Partial<GeneratorConfig> = {},
-  options: { device?: Device; seed?: number; precision?: 'float32' | 'bfloat16' } = {},
+  options: {
+    device?: Device
+    seed?: number
+    precision?: 'float32' | 'bfloat16'
+    likely?: Record<number, number>
+  } = {},
 ): Promise<Generator> {
   const folder = await temporaryFolder(t)
   const config = tinyConfig(changes)
@@ -86,12 +92,15 @@ export async function lively(
       return {
         name,
         shape: [...shape],
-        data: data.map((x) => (matrix ? 10 * x : x + 0.2 * (random() - 0.5))),
+        data: data.map((x, i) => {
+          const more = name === 'text_head.bias' ? (options.likely?.[i] ?? 0) : 0
+          return matrix ? 10 * x : x + 0.2 * (random() - 0.5) + more
+        }),
       }
     }),
   )
   await writeSafetensors(path, tensors)
-  const { seed: _, ...load } = options
+  const { seed: _, likely: _likely, ...load } = options
   const generator = await Generator.load(folder, load)
   t.teardown(() => generator.dispose())
   return generator

@@ -36,7 +36,7 @@ async function describe(
 }
 
 /**
- * log P(token | picture, tokens before) of every token, by the full forward; banned ones have no share.
+ * log P(token | picture, tokens before) of every token, by the full forward; banned ones have no share, nor has SEP as the first.
  * Returns M - 1 rows of textVocab: row j predicts what comes after the first j tokens.
  */
 async function table(
@@ -53,6 +53,7 @@ async function table(
   return Array.from({ length: tokens.length + 1 }, (_, j) => {
     const row = logits.slice(j * textVocab, (j + 1) * textVocab)
     for (const id of banned) row[id] = -Infinity
+    if (j === 0) row[sep] = -Infinity
     return Array.from(row, (_, v) => logProbability(row, 0, textVocab, v))
   })
 }
@@ -114,7 +115,7 @@ async function allTexts(generator: Generator, image: Int32Array): Promise<Text[]
     }
     const row = (await table(generator, image, tokens)).at(-1)!
     for (let v = 0; v < textVocab; v++) {
-      if (banned.includes(v)) continue
+      if (row[v] === -Infinity) continue
       if (v === sep) {
         found.push({ tokens: Int32Array.from(tokens), logProbability: logP + row[v]!, ended: true })
       } else {
@@ -198,9 +199,38 @@ test('the shortest text length, the smallest vocabulary', async (t) => {
   const generator = await lively(t, { textLength: 2, textVocab: 4, grid: 1, layers: 1, kernel: 1 })
   const image = picture(generator, 1)
   for (const beamSearch of [true, false]) {
-    for (const text of await describe(generator, image, 5, { beamSearch })) t.true(text.tokens.length <= 1)
+    const texts = await describe(generator, image, 5, { beamSearch })
+    // the only word there is, cut before it could end
+    t.is(texts.length, beamSearch ? 1 : 5)
+    for (const text of texts) t.deepEqual(text, { tokens: Int32Array.of(3), logProbability: 0, ended: false })
   }
 })
+
+for (const device of ['cpu', 'ref'] as Device[]) {
+  test(`${device}: a text has a token even where the model would end at once`, async (t) => {
+    const generator = await lively(t, {}, { device, likely: { [sep]: 30 } })
+    const image = picture(generator, 1)
+    const modes: [string, Parameters<typeof describe>[3], NativeDrawOptions?][] = [
+      ['greedy', {}, { ...plain, temperature: 0 }],
+      ['sampled', {}],
+      ['the first of all', {}, { ...plain, topK: 1 }],
+      ['the first share', {}, { ...plain, topP: 0.01 }],
+      ['beams', { beamSearch: true }],
+      ['beams, long ones first', { beamSearch: true, lengthPenalty: 1 }],
+      ['beams, short ones first', { beamSearch: true, lengthPenalty: -1 }],
+    ]
+    for (const [name, options, draw] of modes) {
+      const texts = await describe(generator, image, 4, options, draw)
+      t.is(texts.length, 4)
+      for (const text of texts) {
+        t.is(text.tokens.length, 1, name)
+        t.true(text.ended, name)
+        const expected = await score(generator, image, text)
+        t.true(Math.abs(text.logProbability - expected) < 1e-4 * Math.max(1, Math.abs(expected)), name)
+      }
+    }
+  })
+}
 
 test('what a session is not given is refused', async (t) => {
   const generator = await lively(t)
@@ -215,6 +245,8 @@ test('what a session is not given is refused', async (t) => {
   await refuses(t, open({ cls: 19 }), 'ERR_VILG_INVALID_ARGUMENT', '19')
   await refuses(t, open({ sep: -1 }), 'ERR_VILG_INVALID_ARGUMENT')
   await refuses(t, open({ banned: Int32Array.of(400) }), 'ERR_VILG_INVALID_ARGUMENT', '400')
+  const words = Int32Array.from({ length: 19 }, (_, id) => id).filter((id) => id !== sep)
+  await refuses(t, open({ banned: words }), 'ERR_VILG_INVALID_ARGUMENT', 'begin a text')
   await refuses(t, open({ lengthPenalty: NaN }), 'ERR_VILG_INVALID_ARGUMENT', 'NaN')
   await refuses(t, open({}, { rows: 0 }), 'ERR_VILG_INVALID_ARGUMENT')
   await refuses(t, open({}, { rows: 65 }), 'ERR_VILG_INVALID_ARGUMENT', '64')

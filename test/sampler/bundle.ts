@@ -17,6 +17,9 @@ export const characters = [...'红绿蓝苹果叶子大小的猫狗']
 
 export interface TinyBundleOptions {
   generator?: Partial<GeneratorConfig>
+  /** Added to the scores of text tokens, by id. */
+  likely?: Record<number, number>
+  textTokenizer?: TextTokenizer
   precision?: 'float32' | 'bfloat16'
   device?: Device
   samplingDefaults?: SamplingDefaults
@@ -25,15 +28,21 @@ export interface TinyBundleOptions {
 
 /** A random model that is quick to run, whose distributions are far from uniform: pictures of 8 x 8 pixels from 4 x 4 tokens. */
 export async function tinyBundle(t: ExecutionContext, options: TinyBundleOptions = {}): Promise<ErnieVilg> {
-  const { generator: changes, precision = 'float32', device = 'cpu', ...info } = options
-  const textTokenizer = TextTokenizer.fromVocabulary([
-    '[PAD]',
-    '[UNK]',
-    '[CLS]',
-    '[SEP]',
-    '[MASK]',
-    ...characters,
-  ])
+  const {
+    generator: changes,
+    precision = 'float32',
+    device = 'cpu',
+    likely = {},
+    textTokenizer = TextTokenizer.fromVocabulary([
+      '[PAD]',
+      '[UNK]',
+      '[CLS]',
+      '[SEP]',
+      '[MASK]',
+      ...characters,
+    ]),
+    ...info
+  } = options
   const codes = 23
   const generator = await lively(
     t,
@@ -44,7 +53,7 @@ export async function tinyBundle(t: ExecutionContext, options: TinyBundleOptions
       grid: 4,
       ...changes,
     },
-    { precision, device },
+    { precision, device, likely },
   )
   const imageTokenizer = await ImageTokenizer.create(
     {

@@ -9,6 +9,7 @@ import {
   pixelsToTensor,
   type ProgressEvent,
   Sampler,
+  TextTokenizer,
 } from '../../lib/index.ts'
 import { refuses, temporaryFolder } from '../model/helpers.ts'
 import { picture, tinyBundle } from './bundle.ts'
@@ -62,6 +63,55 @@ test('a text that fills the text length is not ended', async (t) => {
   const texts = await new Sampler(model).imageToText(picture(1), { seed: 5, count: 16 })
   t.true(texts.some(({ ended }) => !ended))
   for (const { ended, tokens } of texts) t.true(ended ? tokens.length <= 3 : tokens.length === 3)
+})
+
+const everyWay: ImageToTextOptions[] = [
+  {},
+  { beams: 1 },
+  { beams: 8, count: 5, lengthPenalty: 1 },
+  { temperature: 0 },
+  { seed: 1, count: 8 },
+  { seed: 1, topK: 1 },
+]
+
+test('a model that would rather say nothing says something', async (t) => {
+  const sepId = 3
+  const sampler = new Sampler(await tinyBundle(t, { likely: { [sepId]: 30 } }))
+  t.is(sampler.model.textTokenizer.sepId, sepId)
+  for (const options of everyWay) {
+    const texts = await sampler.imageToText(picture(1), options)
+    t.is(texts.length, options.count ?? 1)
+    for (const { text, tokens, ended } of texts) t.true(text !== '' && tokens.length === 1 && ended, text)
+  }
+})
+
+test('no token is drawn that shows in no text, however likely', async (t) => {
+  const path = join(await temporaryFolder(t), 'tokenizer.json')
+  const special = [...['[PAD]', '[UNK]', '[CLS]', '[SEP]'].entries(), [9, '<odd>'] as const]
+  const json = {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: special.map(([id, content]) => ({ id, content, special: true, normalized: false })),
+    normalizer: null,
+    pre_tokenizer: { type: 'BertPreTokenizer' },
+    post_processor: null,
+    decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
+    // 6 is nobody's
+    model: { type: 'WordPiece', unk_token: '[UNK]', vocab: { 红: 4, 苹: 5, 果: 7, 叶: 8 } },
+  }
+  await writeFile(path, JSON.stringify(json))
+  const textTokenizer = await TextTokenizer.load(path)
+  t.is(textTokenizer.vocabSize, 10)
+  t.is(textTokenizer.tokenOf(6), undefined)
+  const likely = Object.fromEntries([0, 1, 2, 6, 9].map((id) => [id, 30]))
+  const sampler = new Sampler(await tinyBundle(t, { textTokenizer, likely }))
+  for (const options of everyWay) {
+    for (const { text, tokens } of await sampler.imageToText(picture(1), options)) {
+      t.regex(text, /^[红苹果叶]+$/)
+      t.true(tokens.every((id) => [4, 5, 7, 8].includes(id)))
+    }
+  }
 })
 
 test('a picture comes as pixels, file, path or URL, of any size', async (t) => {
