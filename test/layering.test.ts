@@ -50,7 +50,7 @@ function includeFault({ layer, path, quoted }: Include): string | undefined {
   if (/^(node_)?(napi|api)\.h$|^napi-|^node_api|^js_native_api/.test(path) && layer !== 'napi') {
     return 'only csrc/napi may see the Node-API'
   }
-  if (/^(cuda|cublas|nccl|curand|mma)/.test(path) && layer !== 'cuda')
+  if (/^(cuda(?!\/)|cublas|nccl|curand|mma)/.test(path) && layer !== 'cuda')
     return 'only csrc/cuda may see CUDA headers'
   if (/^omp\.h$|cblas/.test(path)) return 'no OpenMP and no BLAS'
   if (!quoted) return undefined

@@ -373,7 +373,7 @@ VILG_TEST(safetensors_mutations) {
           bytes.resize(at + 1);
           break;
       }
-      if (bytes.empty()) bytes = "x";
+      if (bytes.empty()) bytes.assign(1, 'x');
     }
     put(path, bytes);
     try {
