@@ -21,13 +21,22 @@ export interface Ceilings {
   readBytes: number
 }
 
+/** What {@link measureCeilings} returns. */
+export interface MeasuredCeilings extends Ceilings {
+  /**
+   * `readBytes` over the whole measurement instead of the best slice: memory is shared with all else that runs on the machine, a virtual
+   * one's neighbours included, so what can be had for seconds may be far below the best.
+   */
+  sustainedReadBytes: number
+}
+
 /**
  * Measures what this machine can do at most with the instruction set and the threads in use: loops that only multiply registers, and
  * loops that only read memory (256 MB, which it takes for a moment). The best of many short slices counts; other work on the machine may still lower it.
  *
  * @throws `ERR_VILG_INVALID_ARGUMENT`; `ERR_VILG_OUT_OF_MEMORY`
  */
-export async function measureCeilings(options: CeilingsOptions = {}): Promise<Ceilings> {
+export async function measureCeilings(options: CeilingsOptions = {}): Promise<MeasuredCeilings> {
   rejectUnknownKeys('ceilings options', options, ['threads', 'milliseconds', 'signal'])
   const { threads, signal } = options
   checkSignal(signal)

@@ -6,7 +6,7 @@ export {
   setIsa,
   setThreads,
 } from './backend-info.ts'
-export { type Ceilings, type CeilingsOptions, measureCeilings } from './ceilings.ts'
+export { type Ceilings, type CeilingsOptions, type MeasuredCeilings, measureCeilings } from './ceilings.ts'
 export {
   ERROR_CODES,
   type ErrorCode,

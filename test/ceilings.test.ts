@@ -10,6 +10,7 @@ test.serial('ceilings are rates of this machine', async (t) => {
     // from a loaded emulator to the largest servers: a wrong unit or an empty loop lies outside
     t.true(ceilings.float32Flops > 1e7 && ceilings.float32Flops < 1e15, `${one}: ${ceilings.float32Flops}`)
     t.true(ceilings.readBytes > 1e6 && ceilings.readBytes < 1e14, `${one}: ${ceilings.readBytes}`)
+    t.true(ceilings.sustainedReadBytes > 0 && ceilings.sustainedReadBytes <= ceilings.readBytes)
     t.is(ceilings.bfloat16Flops > 0, one.includes('bf16'), one)
     t.true(ceilings.bfloat16Flops < 1e15)
   }

@@ -117,6 +117,8 @@ export interface NativeCeilings {
   /** Products of bfloat16 pairs; 0 where the instruction set in use has no instruction for them. */
   bfloat16Flops: number
   readBytes: number
+  /** The same over the whole measurement instead of the best slice. */
+  sustainedReadBytes: number
 }
 
 /** What the header of a safetensors file says of one tensor. */

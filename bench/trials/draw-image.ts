@@ -1,3 +1,4 @@
+import { measureCeilings } from '../../lib/ceilings.ts'
 import { Generator } from '../../lib/model/generator.ts'
 import { openImageSession } from '../../lib/model/sessions.ts'
 import { expectError, timed } from '../data.ts'
@@ -57,7 +58,14 @@ const trial: Trial = {
           title: `draw ${count} tokens, ${generatorConfig.layers} x ${generatorConfig.hidden}, bfloat16, 1 candidate`,
           work: { bytes },
           limit: 'readBytes',
-          target: { kind: 'share', atLeast: 0.6 },
+          peer: {
+            name: 'only reading those bytes',
+            // between the drawings, because the bandwidth of a shared machine changes within seconds
+            run: async () => [
+              (bytes / (await measureCeilings({ milliseconds: 500 })).sustainedReadBytes) * 1000,
+            ],
+          },
+          target: { kind: 'speedup', atLeast: 0.6 },
           ...makeCase(1),
         },
         {

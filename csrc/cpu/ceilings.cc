@@ -17,19 +17,26 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Work per second of `slice`, which returns how much it did: the best of as many as fit into
-// `milliseconds`, at least three.
+struct Rates {
+  double best = 0, mean = 0;
+};
+
+// Work per second of `slice`, which returns how much it did: of as many as fit into `milliseconds`,
+// at least three.
 template <typename Slice>
-double best_rate(double milliseconds, OpContext& ctx, const Slice& slice) {
-  double best = 0;
+Rates measure(double milliseconds, OpContext& ctx, const Slice& slice) {
+  Rates rates;
+  double total = 0;
   const Clock::time_point begin = Clock::now();
   for (int i = 0; i < 3 || seconds_since(begin) * 1e3 < milliseconds; ++i) {
     ctx.check_stop();
     const Clock::time_point start = Clock::now();
     const double work = slice();
-    best = std::max(best, work / seconds_since(start));
+    rates.best = std::max(rates.best, work / seconds_since(start));
+    total += work;
   }
-  return best;
+  rates.mean = total / seconds_since(begin);
+  return rates;
 }
 
 constexpr int64_t kTasksPerThread = 16;    // so that threads end within a few percent of each other
@@ -51,11 +58,12 @@ CpuCeilings measure_cpu_ceilings(double milliseconds, OpContext& ctx) {
   std::atomic<float> sink{0};
 
   const auto products = [&](float (*loop)(int64_t), int64_t flops) {
-    return best_rate(milliseconds, ctx, [&] {
+    const Rates rates = measure(milliseconds, ctx, [&] {
       ctx.pool->parallel_for(
           tasks, [&](int64_t) { sink.store(loop(kIterations), std::memory_order_relaxed); });
       return static_cast<double>(tasks) * static_cast<double>(kIterations * flops);
     });
+    return rates.best;
   };
   CpuCeilings ceilings{};
   ceilings.float32_flops = products(simd->multiply_add, simd->multiply_add_flops);
@@ -71,7 +79,7 @@ CpuCeilings measure_cpu_ceilings(double milliseconds, OpContext& ctx) {
     std::fill_n(data + task * kTaskFloats, kTaskFloats, static_cast<float>(task));
   });
   int64_t first = 0;
-  ceilings.read_bytes = best_rate(milliseconds, ctx, [&] {
+  const Rates reading = measure(milliseconds, ctx, [&] {
     ctx.pool->parallel_for(kSliceBytes / kReadTaskBytes, [&](int64_t task) {
       sink.store(simd->read(data + first + task * kTaskFloats, kTaskFloats),
                  std::memory_order_relaxed);
@@ -79,6 +87,8 @@ CpuCeilings measure_cpu_ceilings(double milliseconds, OpContext& ctx) {
     first = (first + kSliceBytes / 4) % (kReadBytes / 4);
     return static_cast<double>(kSliceBytes);
   });
+  ceilings.read_bytes = reading.best;
+  ceilings.sustained_read_bytes = reading.mean;
   return ceilings;
 }
 

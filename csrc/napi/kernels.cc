@@ -370,7 +370,8 @@ Napi::Value matmul(const Napi::CallbackInfo& info) {
       outcome_to_js);
 }
 
-// ceilings({ threads, milliseconds }, control) -> { float32Flops, bfloat16Flops, readBytes }
+// ceilings({ threads, milliseconds }, control) -> { float32Flops, bfloat16Flops, readBytes,
+// sustainedReadBytes }
 Napi::Value ceilings(const Napi::CallbackInfo& info) {
   const Argument options(info, 0, "options");
   const int threads = static_cast<int>(options["threads"].integer(0, 1024));
@@ -391,6 +392,7 @@ Napi::Value ceilings(const Napi::CallbackInfo& info) {
         result.Set("float32Flops", measured.float32_flops);
         result.Set("bfloat16Flops", measured.bfloat16_flops);
         result.Set("readBytes", measured.read_bytes);
+        result.Set("sustainedReadBytes", measured.sustained_read_bytes);
         return result;
       });
 }
