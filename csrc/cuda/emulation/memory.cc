@@ -23,10 +23,14 @@ namespace {
 constexpr size_t kReserved = size_t{64} << 30;  // of addresses; memory is taken where it is touched
 constexpr size_t kPage = 4096;
 
+std::atomic<bool> host_access_allowed{false};
+
 // Powers of two from 256 bytes on.
 size_t class_size(size_t size_bytes) { return std::bit_ceil(std::max<size_t>(size_bytes, 256)); }
 
 }  // namespace
+
+void allow_host_access(bool allowed) { host_access_allowed = allowed; }
 
 DeviceMemory::DeviceMemory() {
   void* base =
@@ -98,15 +102,16 @@ void DeviceMemory::give_back(const std::vector<void*>& blocks) noexcept {
 
 void DeviceMemory::open() {
   std::lock_guard lock(mutex_);
-  if (open_++ == 0) protect(true);
+  if (open_++ == 0 && !readable_) protect(true);
 }
 
 void DeviceMemory::close() {
   std::lock_guard lock(mutex_);
-  if (--open_ == 0) protect(false);
+  if (--open_ == 0 && !host_access_allowed) protect(false);
 }
 
 void DeviceMemory::protect(bool readable) {
+  readable_ = readable;
   const size_t end = (used_ + kPage - 1) / kPage * kPage;
   if (end > 0) mprotect(base_, end, readable ? PROT_READ | PROT_WRITE : PROT_NONE);
 }

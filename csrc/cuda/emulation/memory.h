@@ -10,6 +10,10 @@
 
 namespace vilg::cuda::emulation {
 
+// Whether host code may touch device memory too, in all queues: spares tests that do not need the
+// protection most of their time. Not allowed unless set.
+void allow_host_access(bool allowed);
+
 // What stands for a device's memory: fresh blocks are NaN, and only what the queue does may touch
 // it. Host code that follows a pointer to it ends with a fault, as it would with a GPU.
 class DeviceMemory final : public Allocator {
@@ -48,6 +52,7 @@ class DeviceMemory final : public Allocator {
   char* base_ = nullptr;
   size_t used_ = 0;  // from base_: what was ever handed out
   int open_ = 0;
+  bool readable_ = true;
   std::map<size_t, std::vector<void*>> free_;  // by class size
   std::unordered_map<void*, size_t> sizes_;    // class sizes of all blocks
   std::vector<void*>* held_ = nullptr;

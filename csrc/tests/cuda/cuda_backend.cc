@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "cuda/emulation/memory.h"
 #include "kernels/cache.h"
 #include "plugin/plugin_backend.h"
 #include "tests/cuda/staging.h"
@@ -96,7 +97,8 @@ class Staging {
 
 template <typename Params>
 void run(void (*op)(const Params&, OpContext&), const Params& host, const StopFlag* stop) {
-  validate(host);  // before sizes are believed
+  validate(host);                            // before sizes are believed
+  cuda::emulation::allow_host_access(true);  // whatever runs here works on copies
   Params device = host;
   Staging staging;
   fields(device, [&](auto*& pointer, size_t size) {
@@ -118,7 +120,10 @@ Backend& cuda_backend() {
   return backend;
 }
 
-std::vector<Backend*> backends() { return {&cuda_backend()}; }
+std::vector<Backend*> backends() {
+  cuda::emulation::allow_host_access(false);
+  return {&cuda_backend()};
+}
 
 bool cuda_emulated() {
   static const bool emulated = plugin_devices(cuda_plugin())[0].emulated;
