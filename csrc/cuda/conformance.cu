@@ -112,6 +112,10 @@ __global__ void __launch_bounds__(kRows) conformance_kernel(const uint32_t* in, 
   } else if constexpr (kCase == number_of("block_sum")) {
     result[0] = float_to_bits(block_sum(low_bf16(in[0]), reinterpret_cast<float*>(smem)));
     result[1] = float_to_bits(block_max(high_bf16(in[1]), reinterpret_cast<float*>(smem)));
+  } else if constexpr (kCase == number_of("reduce")) {
+    result[0] = reduce_add(in[0]);
+    result[1] = reduce_min(in[1]);
+    result[2] = reduce_max(in[2]);
   } else if constexpr (kCase == number_of("vectors")) {
     for (int i = 0; i < kWords / 4; ++i) store_vector(result + 4 * i, load_vector<4>(in + 4 * i));
   }

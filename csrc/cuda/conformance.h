@@ -26,6 +26,7 @@ inline constexpr ConformanceCase kConformanceCases[] = {
     {"multiply_bf16", true, true},  {"load_streaming", true, false},
     {"atomics", true, false},       {"warp_sum", true, true},
     {"block_sum", true, true},      {"vectors", true, false},
+    {"reduce", true, false},
 };
 
 void conformance(int32_t number, const uint32_t* in, uint32_t* out, Queue& queue);

@@ -49,6 +49,17 @@ __device__ __forceinline__ uint32_t ballot(bool predicate) {
   return __ballot_sync(0xffffffffu, predicate);
 }
 
+// The sum (modulo 2^32), the smallest, the largest of all 32 lanes' numbers, for every lane.
+__device__ __forceinline__ uint32_t reduce_add(uint32_t x) {
+  return __reduce_add_sync(0xffffffffu, x);
+}
+__device__ __forceinline__ uint32_t reduce_min(uint32_t x) {
+  return __reduce_min_sync(0xffffffffu, x);
+}
+__device__ __forceinline__ uint32_t reduce_max(uint32_t x) {
+  return __reduce_max_sync(0xffffffffu, x);
+}
+
 // 16 bytes from global to shared memory, past the registers; the first `copied` of them, zeros
 // after. Both addresses are 16-byte aligned.
 __device__ __forceinline__ void copy_async_16(void* to_shared, const void* from_global,

@@ -47,7 +47,8 @@ class Queue {
   virtual void synchronize() = 0;
 
   // Between the two calls nothing runs: it is recorded. Only launches, copy() and fill() may be
-  // recorded; copy_in, copy_out and synchronize throw. abandon_recording() after an exception.
+  // recorded; copy_in, copy_out and synchronize throw. Memory that is given back meanwhile stays
+  // with the recording. abandon_recording() after an exception.
   virtual void begin_recording() = 0;
   virtual std::unique_ptr<Recording> end_recording() = 0;
   virtual void abandon_recording() noexcept = 0;

@@ -82,7 +82,8 @@ inline float exp2_fast(float x) {
 namespace detail {
 
 template <typename Arguments>
-void collective(const char* what, Arguments& mine, void (*operation)(Arguments* const* lanes)) {
+void collective(const char* what, Arguments& mine, void (*operation)(Arguments* const* lanes),
+                bool orders_memory = false) {
   struct Call {
     Arguments* arguments;
     void (*operation)(Arguments* const*);
@@ -96,7 +97,7 @@ void collective(const char* what, Arguments& mine, void (*operation)(Arguments* 
         }
         static_cast<Call*>(calls[0])->operation(lanes);
       },
-      &call);
+      &call, orders_memory);
 }
 
 // An address in shared memory, of `size` bytes, `size`-aligned.
@@ -132,7 +133,8 @@ T shuffle_with(const char* what, T x, int parameter, int (*source)(int lane, int
 inline void warp_barrier() {
   struct Nothing {
   } nothing;
-  detail::collective<Nothing>("__syncwarp", nothing, [](Nothing* const*) {});
+  detail::collective<Nothing>(
+      "__syncwarp", nothing, [](Nothing* const*) {}, true);
 }
 template <typename T>
 T shuffle_xor(T x, int lane_mask) {
@@ -164,25 +166,57 @@ inline uint32_t ballot(bool predicate) {
 }
 
 namespace detail {
+inline uint32_t reduce(const char* what, uint32_t x, uint32_t (*combine)(uint32_t, uint32_t)) {
+  struct Arguments {
+    uint32_t in, out;
+    uint32_t (*combine)(uint32_t, uint32_t);
+  } mine{x, 0, combine};
+  collective<Arguments>(what, mine, [](Arguments* const* lanes) {
+    uint32_t all = lanes[0]->in;
+    for (int i = 1; i < emulation::kWarpSize; ++i) all = lanes[0]->combine(all, lanes[i]->in);
+    for (int i = 0; i < emulation::kWarpSize; ++i) lanes[i]->out = all;
+  });
+  return mine.out;
+}
+}  // namespace detail
+inline uint32_t reduce_add(uint32_t x) {
+  return detail::reduce("reduce_add", x, [](uint32_t a, uint32_t b) { return a + b; });
+}
+inline uint32_t reduce_min(uint32_t x) {
+  return detail::reduce("reduce_min", x, [](uint32_t a, uint32_t b) { return min(a, b); });
+}
+inline uint32_t reduce_max(uint32_t x) {
+  return detail::reduce("reduce_max", x, [](uint32_t a, uint32_t b) { return max(a, b); });
+}
+
+namespace detail {
 
 struct MatrixArguments {
   uint32_t* out;
-  const void* row;
+  bf16 row[8];
   bool transposed;
 };
 inline void load_matrices(MatrixArguments* const* lanes) {
-  bf16 rows[emulation::kWarpSize][8];
-  for (int i = 0; i < emulation::kWarpSize; ++i) std::memcpy(rows[i], lanes[i]->row, 16);
   for (int i = 0; i < emulation::kWarpSize; ++i) {
     for (int matrix = 0; matrix < 4; ++matrix) {
       const auto at = [&](int row, int column) -> uint32_t {
-        return rows[matrix * 8 + row][column];
+        return lanes[matrix * 8 + row]->row[column];
       };
       const int g = i / 4, p = 2 * (i % 4);
       lanes[i]->out[matrix] =
           lanes[i]->transposed ? at(p, g) | at(p + 1, g) << 16 : at(g, p) | at(g, p + 1) << 16;
     }
   }
+}
+
+// Each row is read when its own lane comes: what another lane writes later without a __syncwarp in
+// between is not in it.
+inline void load_matrices(const char* what, uint32_t (&out)[4], const void* row_in_shared,
+                          bool transposed) {
+  check_shared(row_in_shared, 16, what);
+  MatrixArguments mine{out, {}, transposed};
+  std::memcpy(mine.row, row_in_shared, 16);
+  collective<MatrixArguments>(what, mine, load_matrices);
 }
 
 struct MultiplyArguments {
@@ -225,14 +259,10 @@ inline void complete(const emulation::AsyncCopy& copy) {
 }  // namespace detail
 
 inline void load_matrices(uint32_t (&out)[4], const void* row_in_shared) {
-  detail::check_shared(row_in_shared, 16, "load_matrices");
-  detail::MatrixArguments mine{out, row_in_shared, false};
-  detail::collective("load_matrices", mine, detail::load_matrices);
+  detail::load_matrices("load_matrices", out, row_in_shared, false);
 }
 inline void load_matrices_transposed(uint32_t (&out)[4], const void* row_in_shared) {
-  detail::check_shared(row_in_shared, 16, "load_matrices_transposed");
-  detail::MatrixArguments mine{out, row_in_shared, true};
-  detail::collective("load_matrices_transposed", mine, detail::load_matrices);
+  detail::load_matrices("load_matrices_transposed", out, row_in_shared, true);
 }
 inline void multiply_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   detail::MultiplyArguments mine{d, a, {b0, b1}};
@@ -274,10 +304,11 @@ inline uint4 load_streaming(const void* from) { return *static_cast<const uint4*
 inline void wait_for_previous_kernel() {}
 inline void let_next_kernel_begin() {}
 
+// Ordered more strongly than on a GPU, because ThreadSanitizer knows nothing of fences.
 template <typename T>
 T atomic_add(T* address, T value) {
   static_assert(std::is_integral_v<T>);
-  return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
+  return __atomic_fetch_add(address, value, __ATOMIC_ACQ_REL);
 }
 template <typename T>
 T atomic_min(T* address, T value) {
@@ -295,6 +326,10 @@ T atomic_max(T* address, T value) {
   }
   return before;
 }
-inline void thread_fence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline void thread_fence() {
+#if !defined(__SANITIZE_THREAD__)
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
+}
 
 }  // namespace vilg::cuda

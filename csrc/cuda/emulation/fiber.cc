@@ -1,8 +1,8 @@
 #include "cuda/emulation/fiber.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
-#include <cstring>
 #include <new>
 
 #if !defined(__x86_64__)
@@ -19,6 +19,11 @@
 #endif
 #if defined(VILG_RACE_CHECK)
 #include <sanitizer/tsan_interface.h>
+// exported by the run-time library, declared by no header of GCC 12
+extern "C" void AnnotateIgnoreReadsBegin(const char* file, int line);
+extern "C" void AnnotateIgnoreReadsEnd(const char* file, int line);
+extern "C" void AnnotateIgnoreWritesBegin(const char* file, int line);
+extern "C" void AnnotateIgnoreWritesEnd(const char* file, int line);
 #endif
 
 namespace vilg::cuda::emulation {
@@ -85,12 +90,23 @@ void change_stack(void** save, void* load) {
 
 #endif
 
+size_t page_bytes() {
+  static const auto bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+
 }  // namespace
 
 Fiber::Fiber() : size_(kStackBytes), own_stack_(true) {
-  stack_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                -1, 0);
-  if (stack_ == MAP_FAILED) throw std::bad_alloc();
+  const size_t page = page_bytes();
+  void* mapped = mmap(nullptr, page + size_, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) throw std::bad_alloc();
+  if (mprotect(mapped, page, PROT_NONE) != 0) {
+    munmap(mapped, page + size_);
+    throw std::bad_alloc();
+  }
+  stack_ = static_cast<char*>(mapped) + page;
 }
 
 Fiber::Fiber(CurrentThread) {
@@ -100,10 +116,14 @@ Fiber::Fiber(CurrentThread) {
 }
 
 Fiber::~Fiber() {
+  if (!own_stack_) return;
 #if defined(VILG_RACE_CHECK)
-  if (own_stack_ && thread_race_) __tsan_destroy_fiber(thread_race_);
+  if (thread_race_) __tsan_destroy_fiber(thread_race_);
 #endif
-  if (own_stack_) munmap(stack_, size_);
+#if VILG_ADDRESS_SANITIZER
+  __asan_unpoison_memory_region(stack_, size_);
+#endif
+  munmap(static_cast<char*>(stack_) - page_bytes(), page_bytes() + size_);
 }
 
 void Fiber::prepare(void (*entry)()) {
@@ -111,8 +131,7 @@ void Fiber::prepare(void (*entry)()) {
   __asan_unpoison_memory_region(stack_, size_);
 #endif
 #if defined(VILG_RACE_CHECK)
-  if (thread_race_) __tsan_destroy_fiber(thread_race_);
-  thread_race_ = __tsan_create_fiber(0);
+  if (!thread_race_) thread_race_ = __tsan_create_fiber(0);  // takes long, so it is kept
 #endif
   fake_stack_ = nullptr;
   stack_pointer_ = first_frame(static_cast<char*>(stack_) + size_, entry);
@@ -152,6 +171,20 @@ void race_release([[maybe_unused]] void* object) {
 void race_acquire([[maybe_unused]] void* object) {
 #if defined(VILG_RACE_CHECK)
   __tsan_acquire(object);
+#endif
+}
+
+RaceIgnored::RaceIgnored() {
+#if defined(VILG_RACE_CHECK)
+  AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+  AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+#endif
+}
+
+RaceIgnored::~RaceIgnored() {
+#if defined(VILG_RACE_CHECK)
+  AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+  AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
 #endif
 }
 

@@ -16,10 +16,11 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // The next switch_to() enters `entry`, which must not return.
+  // The next switch_to() enters `entry`, which must not return. Again only after the last switch
+  // from it had from_ends.
   void prepare(void (*entry)());
   // Leaves the stack that runs now, to be resumed by a later switch, and goes on with `to`. Either
-  // may be the thread's own stack: a Fiber made by for_current_thread().
+  // may be the stack of the system's thread, which the second constructor stands for.
   static void switch_to(Fiber& from, Fiber& to, bool from_ends);
 
   struct CurrentThread {};
@@ -29,7 +30,7 @@ class Fiber {
   static void entered(Fiber& previous);
 
  private:
-  void* stack_ = nullptr;  // lowest address
+  void* stack_ = nullptr;  // lowest address; below it lies a page that nobody may touch
   size_t size_ = 0;
   void* stack_pointer_ = nullptr;
   void* fake_stack_ = nullptr;   // AddressSanitizer's
@@ -37,9 +38,17 @@ class Fiber {
   bool own_stack_ = false;
 };
 
-// What one thread of the block has written becomes visible to those that acquire later; only
-// ThreadSanitizer needs to be told.
+// Only ThreadSanitizer needs to be told: what was done before a release happened before what
+// follows a later acquire of the same object.
 void race_release(void* object);
 void race_acquire(void* object);
+// While one lives, what this fiber reads and writes is nobody's race: the emulation itself.
+class RaceIgnored {
+ public:
+  RaceIgnored();
+  ~RaceIgnored();
+  RaceIgnored(const RaceIgnored&) = delete;
+  RaceIgnored& operator=(const RaceIgnored&) = delete;
+};
 
 }  // namespace vilg::cuda::emulation

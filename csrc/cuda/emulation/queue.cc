@@ -38,18 +38,18 @@ class EmulatedQueue final : public Queue {
   void copy_in(void* to, const void* from, size_t size) override {
     not_while_recording("copy_in");
     const emulation::DeviceMemory::Access access(*memory_);
-    std::memcpy(to, from, size);
+    if (size > 0) std::memcpy(to, from, size);
   }
   void copy_out(void* to, const void* from, size_t size) override {
     not_while_recording("copy_out");
     const emulation::DeviceMemory::Access access(*memory_);
-    std::memcpy(to, from, size);
+    if (size > 0) std::memcpy(to, from, size);
   }
   void copy(void* to, const void* from, size_t size) override {
-    submit([=] { std::memcpy(to, from, size); });
+    if (size > 0) submit([=] { std::memcpy(to, from, size); });
   }
   void fill(void* to, unsigned char value, size_t size) override {
-    submit([=] { std::memset(to, value, size); });
+    if (size > 0) submit([=] { std::memset(to, value, size); });
   }
   void synchronize() override { not_while_recording("synchronize"); }
 
@@ -106,15 +106,20 @@ namespace emulation {
 
 void run_on(Queue& queue, Dim3 blocks, int threads, size_t shared_bytes,
             std::function<void()> kernel) {
+  // here and not when it runs: a GPU refuses such a launch at once
   VILG_CHECK(
       blocks.x >= 1 && blocks.y >= 1 && blocks.y <= 65535 && blocks.z >= 1 && blocks.z <= 65535,
       kInternal, "a grid of %u x %u x %u blocks", blocks.x, blocks.y, blocks.z);
+  VILG_CHECK(threads >= 1 && threads <= 1024 && threads % kWarpSize == 0, kInternal,
+             "a block of %d threads: expected whole warps, at most 1024 threads", threads);
   VILG_CHECK(shared_bytes <= queue.properties().shared_bytes_per_block, kInternal,
              "%zu bytes of shared memory", shared_bytes);
   static_cast<EmulatedQueue&>(queue).submit([=, kernel = std::move(kernel)] {
     const int64_t plane = int64_t{blocks.x} * blocks.y, count = plane * blocks.z;
-    ThreadPool::shared().parallel_for(count, [&](int64_t i) {
+    const uint32_t seed = strictness().order_seed;
+    ThreadPool::shared().parallel_for(count, [&](int64_t turn) {
       thread_local Block block;
+      const int64_t i = seed == 0 ? turn : (count - 1 - turn + seed) % count;
       block.run(kernel, blocks, Dim3(i % blocks.x, i % plane / blocks.x, i / plane), Dim3(threads),
                 shared_bytes);
     });
