@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 #include <cstring>
 #include <new>
 
@@ -21,7 +22,9 @@ namespace vilg::cuda::emulation {
 namespace {
 
 constexpr size_t kReserved = size_t{64} << 30;  // of addresses; memory is taken where it is touched
-constexpr size_t kPage = 4096;
+// Rights are changed for whole huge pages: for small ones it takes as long as the kernels of a
+// test.
+constexpr size_t kPage = size_t{2} << 20;
 
 std::atomic<bool> host_access_allowed{false};
 
@@ -33,13 +36,15 @@ size_t class_size(size_t size_bytes) { return std::bit_ceil(std::max<size_t>(siz
 void allow_host_access(bool allowed) { host_access_allowed = allowed; }
 
 DeviceMemory::DeviceMemory() {
-  void* base =
-      mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) throw std::bad_alloc();
-  base_ = static_cast<char*>(base);
+  mapped_ = mmap(nullptr, kReserved + kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                 -1, 0);
+  if (mapped_ == MAP_FAILED) throw std::bad_alloc();
+  base_ =
+      reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(mapped_) + kPage - 1) / kPage * kPage);
+  (void)madvise(base_, kReserved, MADV_HUGEPAGE);  // slower without
 }
 
-DeviceMemory::~DeviceMemory() { munmap(base_, kReserved); }
+DeviceMemory::~DeviceMemory() { munmap(mapped_, kReserved + kPage); }
 
 void* DeviceMemory::allocate(size_t size_bytes) {
   const Access access(*this);

@@ -49,6 +49,7 @@ class DeviceMemory final : public Allocator {
   void protect(bool readable);
 
   mutable std::mutex mutex_;
+  void* mapped_ = nullptr;
   char* base_ = nullptr;
   size_t used_ = 0;  // from base_: what was ever handed out
   int open_ = 0;
