@@ -14,11 +14,19 @@ namespace vilg {
 
 inline constexpr int kMassBits = 40;  // a mass of 1 is 2^40, so up to 2^23 of them fit 64 bits
 
-// a b + c with two roundings: everything but the SIMD variants is compiled with -ffp-contract=off
-// (CMakeLists.txt).
+// A product that nothing is fused with: everything but the SIMD variants is compiled with
+// -ffp-contract=off (CMakeLists.txt), and nvcc never fuses this function.
+VILG_HOST_DEVICE inline float exp_fixed_product(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+// a b + c with two roundings.
 VILG_HOST_DEVICE inline float exp_fixed_step(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
-  return __fadd_rn(__fmul_rn(a, b), c);
+  return __fadd_rn(exp_fixed_product(a, b), c);
 #else
   return a * b + c;
 #endif
@@ -36,8 +44,8 @@ VILG_HOST_DEVICE inline void exp_fixed_parts(float y, uint32_t* numerator, uint3
   bits = bits < 0x41e00000u ? bits : 0x41e00000u;
   float magnitude;
   memcpy(&magnitude, &bits, 4);
-  const float t = magnitude * -0x1.715476p+0f;    // log2(e)
-  const auto n = static_cast<int32_t>(t - 0.5f);  // t - n in [-0.5, 0.5], exact
+  const float t = exp_fixed_product(magnitude, -0x1.715476p+0f);  // log2(e)
+  const auto n = static_cast<int32_t>(t - 0.5f);                  // t - n in [-0.5, 0.5], exact
   const float r = t - static_cast<float>(n);
   // 2^r, interpolated at the six Chebyshev nodes and with 2^0 = 1 exact
   float p = exp_fixed_step(0x1.44138ap-13f, r, 0x1.5f0890p-10f);
@@ -113,10 +121,11 @@ inline constexpr uint32_t kMinusInfinityKey = 0x007fffffu;  // NaN with a sign i
 inline constexpr uint32_t kInfinityKey = 0xff800000u;       // NaN without is above
 
 // log(p) of a token: its logit less the largest one less log(sum), sum being the masses at
-// temperature 1. The product is exact, so fusing it changes nothing.
+// temperature 1. The product is exact, so fusing it changes nothing; 0 first, so that the sign of a
+// zero, which ties do not agree on, is lost.
 VILG_HOST_DEVICE inline float log_probability(float logit, float largest, uint64_t sum) {
-  return static_cast<float>(static_cast<double>(logit) - static_cast<double>(largest) -
-                            static_cast<double>(log_fixed(sum)) * 0x1p-32);
+  const double below = 0.0 + static_cast<double>(logit) - static_cast<double>(largest);
+  return static_cast<float>(below - static_cast<double>(log_fixed(sum)) * 0x1p-32);
 }
 
 }  // namespace vilg
