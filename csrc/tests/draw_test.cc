@@ -5,33 +5,12 @@
 #include <numeric>
 
 #include "kernels/exp_fixed.h"
-#include "tests/harness.h"
+#include "tests/draw_problem.h"
 
 namespace vilg::test {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
-
-struct DrawResult {
-  std::vector<int32_t> tokens;
-  std::vector<float> log_probabilities;
-  bool operator==(const DrawResult&) const = default;
-};
-
-DrawResult run(const OpTable& ops, DrawParams p) {
-  const auto rows = static_cast<size_t>(p.rows);
-  Guarded<int32_t> tokens(rows);
-  Guarded<float> logs(rows);
-  std::vector<uint32_t> streams(rows);
-  std::iota(streams.begin(), streams.end(), 0u);
-  p.tokens = tokens.data();
-  p.log_probabilities = logs.data();
-  if (!p.streams) p.streams = streams.data();
-  if (!p.logits_stride) p.logits_stride = p.vocab;
-  ops.draw(p, context());
-  EXPECT(tokens.intact() && logs.intact(), "writes outside");
-  return {tokens.values(), logs.values()};
-}
 
 // The same row of logits `rows` times (one stream each): how often each token was drawn.
 std::vector<int> frequencies(const std::vector<float>& row, int rows, DrawParams p) {

@@ -1,103 +1,9 @@
 #include <cmath>
 
-#include "tests/harness.h"
+#include "tests/layer_norm_problem.h"
 
 namespace vilg::test {
 namespace {
-
-struct LayerNormCase {
-  int64_t rows, channels;
-  DType dtype;
-  std::vector<float> x, dout, gamma, beta, dgamma, dbeta, dx;
-
-  LayerNormCase(int64_t rows_, int64_t channels_, DType dtype_, uint32_t seed)
-      : rows(rows_), channels(channels_), dtype(dtype_) {
-    const auto n = static_cast<size_t>(rows * channels), c = static_cast<size_t>(channels);
-    x = random_floats(n, seed, 3);
-    for (float& v : x) v += 1.5f;  // a mean that the second pass has to take away
-    dout = random_floats(n, seed + 1);
-    gamma = random_floats(c, seed + 2);
-    beta = random_floats(c, seed + 3);
-    dgamma = random_floats(c, seed + 4);
-    dbeta = random_floats(c, seed + 5);
-    dx = random_floats(n, seed + 6);
-  }
-};
-
-// Storage of the case's dtype, with what was rounded on the way in.
-class Stored {
- public:
-  Stored(const std::vector<float>& values, DType dtype)
-      : dtype_(dtype), floats_(values.size()), halves_(values.size()) {
-    for (size_t i = 0; i < values.size(); ++i) {
-      floats_.data()[i] = values[i];
-      halves_.data()[i] = float_to_bf16(values[i]);
-    }
-  }
-  Stored(size_t count, DType dtype) : dtype_(dtype), floats_(count), halves_(count) {}
-  void* data() {
-    return dtype_ == DType::kBFloat16 ? static_cast<void*>(halves_.data()) : floats_.data();
-  }
-  std::vector<float> values() const {
-    return dtype_ == DType::kBFloat16 ? to_float(halves_.values()) : floats_.values();
-  }
-  bool intact() const { return floats_.intact() && halves_.intact(); }
-
- private:
-  DType dtype_;
-  Guarded<float> floats_;
-  Guarded<bf16> halves_;
-};
-
-struct ForwardResult {
-  std::vector<float> out, mean, rstd;
-  bool operator==(const ForwardResult&) const = default;
-};
-
-ForwardResult forward(const OpTable& ops, const LayerNormCase& c) {
-  Stored x(c.x, c.dtype), out(c.x.size(), c.dtype);
-  Guarded<float> mean(static_cast<size_t>(c.rows)), rstd(static_cast<size_t>(c.rows));
-  LayerNormForwardParams p;
-  p.out = out.data();
-  p.mean = mean.data();
-  p.rstd = rstd.data();
-  p.x = x.data();
-  p.gamma = c.gamma.data();
-  p.beta = c.beta.data();
-  p.dtype = c.dtype;
-  p.rows = c.rows;
-  p.channels = c.channels;
-  ops.layer_norm_forward(p, context());
-  EXPECT(out.intact() && mean.intact() && rstd.intact(), "writes outside");
-  return {out.values(), mean.values(), rstd.values()};
-}
-
-struct BackwardResult {
-  std::vector<float> dx, dgamma, dbeta;
-  bool operator==(const BackwardResult&) const = default;
-};
-
-BackwardResult backward(const OpTable& ops, const LayerNormCase& c, const ForwardResult& f,
-                        bool accumulate) {
-  Stored x(c.x, c.dtype), dout(c.dout, c.dtype), dx(c.dx, c.dtype);
-  Stored dgamma(c.dgamma, DType::kFloat32), dbeta(c.dbeta, DType::kFloat32);
-  LayerNormBackwardParams p;
-  p.dx = dx.data();
-  p.dgamma = static_cast<float*>(dgamma.data());
-  p.dbeta = static_cast<float*>(dbeta.data());
-  p.dout = dout.data();
-  p.x = x.data();
-  p.gamma = c.gamma.data();
-  p.mean = f.mean.data();
-  p.rstd = f.rstd.data();
-  p.dtype = c.dtype;
-  p.rows = c.rows;
-  p.channels = c.channels;
-  p.accumulate = accumulate;
-  ops.layer_norm_backward(p, context());
-  EXPECT(dx.intact() && dgamma.intact() && dbeta.intact(), "writes outside");
-  return {dx.values(), dgamma.values(), dbeta.values()};
-}
 
 constexpr int64_t kShapes[][2] = {{1, 1},   {3, 2},     {1, 15},   {2, 16},  {15, 17},
                                   {16, 31}, {17, 33},   {33, 63},  {5, 127}, {64, 64},
@@ -115,7 +21,7 @@ VILG_TEST(layer_norm_by_hand) {
                                        static_cast<float>(1 - 2 * rstd), 0,
                                        static_cast<float>(-3 * rstd)};
   for (const OpTable* ops : {&ref_ops(), &cpu_ops()}) {
-    const ForwardResult result = forward(*ops, c);
+    const LayerNormForward result = forward(*ops, c);
     EXPECT(max_abs_error(result.out, expected) < 3e-7, "%s", ops->name);
     EXPECT(result.mean[0] == 3 && std::abs(result.rstd[0] - rstd) < 1e-7, "%s", ops->name);
   }
@@ -141,12 +47,12 @@ VILG_TEST(layer_norm_backward_against_finite_differences) {
     return sum;
   };
   // the double above is the op: forward agrees with it
-  const ForwardResult f = forward(ref_ops(), c);
+  const LayerNormForward f = forward(ref_ops(), c);
   double inner = 0;
   for (size_t i = 0; i < f.out.size(); ++i) inner += static_cast<double>(c.dout[i]) * f.out[i];
   EXPECT(std::abs(inner - loss()) < 1e-5, "%g against %g", inner, loss());
 
-  const BackwardResult g = backward(ref_ops(), c, f, false);
+  const LayerNormBackward g = backward(ref_ops(), c, f, false);
   for (size_t i = 0; i < c.x.size(); ++i) {
     const double expected = finite_difference(c.x, i, 1e-3, loss);
     EXPECT(std::abs(g.dx[i] - expected) < 2e-5, "dx[%zu] %g, %g", i, g.dx[i], expected);
@@ -170,7 +76,7 @@ VILG_TEST(layer_norm_cpu_against_ref) {
         LayerNormCase c(rows, channels, dtype, static_cast<uint32_t>(rows * channels));
         if (dtype == DType::kBFloat16)
           c.x = to_float(to_bf16(c.x)), c.dout = to_float(to_bf16(c.dout));
-        const ForwardResult expected = forward(ref_ops(), c), actual = forward(cpu_ops(), c);
+        const LayerNormForward expected = forward(ref_ops(), c), actual = forward(cpu_ops(), c);
         EXPECT(relative_error(actual.out, expected.out) < bound, "%s %lld x %lld: %g", isa,
                static_cast<long long>(rows), static_cast<long long>(channels),
                relative_error(actual.out, expected.out));
@@ -178,8 +84,8 @@ VILG_TEST(layer_norm_cpu_against_ref) {
         EXPECT(relative_error(actual.rstd, expected.rstd) < 1e-6, "%s rstd", isa);
         if (channels < 3) continue;  // dx is 0 but for rounding with one or two channels
         for (bool accumulate : {false, true}) {
-          const BackwardResult want = backward(ref_ops(), c, expected, accumulate);
-          const BackwardResult have = backward(cpu_ops(), c, expected, accumulate);
+          const LayerNormBackward want = backward(ref_ops(), c, expected, accumulate);
+          const LayerNormBackward have = backward(cpu_ops(), c, expected, accumulate);
           EXPECT(relative_error(have.dx, want.dx) < 2 * bound, "%s %lld x %lld dx: %g", isa,
                  static_cast<long long>(rows), static_cast<long long>(channels),
                  relative_error(have.dx, want.dx));
@@ -194,8 +100,8 @@ VILG_TEST(layer_norm_cpu_against_ref) {
 VILG_TEST(layer_norm_same_bits_with_any_thread_count) {
   for (DType dtype : {DType::kFloat32, DType::kBFloat16}) {
     const LayerNormCase c(333, 517, dtype, 7);
-    ForwardResult f;
-    BackwardResult g;
+    LayerNormForward f;
+    LayerNormBackward g;
     with_threads(1, [&] {
       f = forward(cpu_ops(), c);
       g = backward(cpu_ops(), c, f, true);
