@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <random>
 
 #include "plugin/plugin_call.h"
@@ -19,8 +20,10 @@ using cuda::kConformanceCases;
 constexpr size_t kCount = cuda::kConformanceThreads * cuda::kConformanceWords;
 
 std::vector<uint32_t> run(const VilgPlugin& plugin, int number, const std::vector<uint32_t>& in) {
-  VilgPluginQueue* queue = nullptr;
-  plugin_call(plugin.open, 0, &queue);
+  // for the whole process: a plugin closes no queue
+  static auto& queues = *new std::map<const VilgPlugin*, VilgPluginQueue*>;
+  VilgPluginQueue*& queue = queues[&plugin];
+  if (!queue) plugin_call(plugin.open, 0, &queue);
   void *from = nullptr, *to = nullptr;
   plugin_call(plugin.allocate, queue, kCount * 4, &from);
   plugin_call(plugin.allocate, queue, kCount * 4, &to);
