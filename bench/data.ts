@@ -22,7 +22,9 @@ export class Random {
 
   /** Numbers in [-1, 1). */
   floats(count: number): Float32Array {
-    return Float32Array.from({ length: count }, () => 2 * this.next() - 1)
+    const values = new Float32Array(count)
+    for (let i = 0; i < count; i++) values[i] = 2 * this.next() - 1
+    return values
   }
 
   /** Integers from 0 to `end` - 1. */

@@ -18,7 +18,8 @@ export function formatRate(perSecond: number, unit: 'FLOP/s' | 'B/s'): string {
   return perSecond >= 1e12 ? `${digits(perSecond / 1e12)} T${unit}` : `${digits(perSecond / 1e9)} G${unit}`
 }
 
-function percent(share: number): string {
+/** A share in percent. */
+export function percent(share: number): string {
   return `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`
 }
 

@@ -94,7 +94,11 @@ async function runTrial(name: string, quick: boolean): Promise<TrialResult> {
     const script = join(here, 'run-trial.ts')
     const args = ['--import', loader, script, name, file, ...(quick ? ['--quick'] : [])]
     // what a trial prints must not mix with --json
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 2, 2] })
+    const child = spawn(process.execPath, args, {
+      stdio: ['ignore', 2, 2],
+      // these trials are about the CPU; bench/gpu is about GPUs
+      env: { ...process.env, VILG_CUDA_PLUGIN: 'off' },
+    })
     const [code, signal] = await new Promise<[number | null, string | null]>((resolve, reject) => {
       child.once('error', reject)
       child.once('exit', (...end) => resolve(end))

@@ -7,6 +7,9 @@ import {
   formatTarget,
   formatTime,
 } from './format.ts'
+import type { GpuResult } from './gpu/result.ts'
+import { makeRows } from './gpu/rows.ts'
+import { targetRows } from './gpu/table.ts'
 import type { Measurement } from './measure.ts'
 import type { TrialResult } from './result.ts'
 
@@ -52,6 +55,28 @@ export function readmeTable(results: readonly TrialResult[]): string {
     ]),
   )
   return `${markdownTable([['work', 'median', 'against', 'to reach', 'reached'], ...rows])}\n\n${provenance(sorted)}`
+}
+
+/** The result of a GPU as a Markdown table of what is to be reached, with what it was measured on and what was not right there. */
+export function gpuTable(result: GpuResult): string {
+  const { device, driver, machine, git, peers, settings, judged, checks, date } = result
+  const commit = git ? `commit ${git.commit.slice(0, 10)}${git.dirty ? ' with changes' : ''}` : 'no commit'
+  const found = Object.entries(result.libraries).flatMap(([name, library]) =>
+    'version' in library ? [`${name} ${library.version}`] : [],
+  )
+  const on = [
+    device.name,
+    ...(driver === null ? [] : [`driver ${driver}`]),
+    ...found,
+    ...(peers ? [`PyTorch ${peers.torch}`] : []),
+    `Node ${machine.node}`,
+    commit,
+    date.slice(0, 10),
+  ]
+  const wrong = checks.filter(({ ok }) => !ok)
+  const failed =
+    wrong.length === 0 ? '' : ` **Not right there: ${wrong.map(({ check }) => check).join('; ')}.**`
+  return `${markdownTable(targetRows(makeRows(settings), judged))}\n\nMeasured by \`npm run gpu\` on ${on.join(', ')}.${failed}`
 }
 
 /** Padded as prettier does, so that formatting the README does not change it. */

@@ -1,11 +1,12 @@
 // The process of one trial: tsx bench/run-trial.ts <name> <file of the result> [--quick]. Started by bench/index.ts.
-import { execFileSync } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { availableParallelism, cpus, tmpdir, totalmem } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { backendInfo } from '../lib/backend-info.ts'
 import { measureCeilings } from '../lib/ceilings.ts'
+import { currentCommit } from './git.ts'
+import { describeMachine } from './machine.ts'
 import { bestCeilings, judge, takeSamples } from './measure.ts'
 import type { TrialResult } from './result.ts'
 import type { Trial } from './trial.ts'
@@ -14,7 +15,7 @@ const [name, output] = process.argv.slice(2) as [string, string]
 const quick = process.argv.includes('--quick')
 const { device, isa, threads } = backendInfo()
 const date = new Date().toISOString()
-const git = commit()
+const git = currentCommit()
 const { default: trial } = (await import(`./trials/${name}.ts`)) as { default: Trial }
 
 const folder = await mkdtemp(join(tmpdir(), 'vilg-bench-'))
@@ -39,13 +40,7 @@ try {
     command: `npm run bench -- ${name}${quick ? ' --quick' : ''}`,
     date,
     git,
-    machine: {
-      cpu: cpus()[0]?.model.trim() ?? 'unknown',
-      cores: availableParallelism(),
-      memoryBytes: totalmem(),
-      platform: `${process.platform}-${process.arch}`,
-      node: process.versions.node,
-    },
+    machine: describeMachine(),
     backend: { device, isa, threads },
     ceilings,
     measurements: cases.map((one, i) => judge(one, samples[i]!, ceilings)),
@@ -58,22 +53,4 @@ try {
 
 function say(what: string): void {
   process.stderr.write(`${name}: ${what}\n`)
-}
-
-/** Results themselves do not count as changes: one run writes several. */
-function commit(): TrialResult['git'] {
-  const git = (...args: string[]) => execFileSync('git', args, { encoding: 'utf8', stdio: 'pipe' }).trim()
-  try {
-    const changes = git(
-      'status',
-      '--porcelain',
-      '--',
-      ':/',
-      ':(top,exclude)bench/results',
-      ':(top,exclude)README.md',
-    )
-    return { commit: git('rev-parse', 'HEAD'), dirty: changes !== '' }
-  } catch {
-    return null // not a clone
-  }
 }

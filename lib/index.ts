@@ -17,6 +17,7 @@ export {
 } from './errors.ts'
 export {
   type CodebookLookupOptions,
+  type CopyOptions,
   type Direction,
   DIRECTIONS,
   type KernelOptions,

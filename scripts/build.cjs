@@ -13,8 +13,8 @@ function build({ defines = {}, tests = false } = {}) {
   // node-gyp owns build/Makefile, so cmake gets a folder of its own
   const folders = ['-d', root, '-O', path.join(root, 'build', 'cmake')]
   const options = { ...defines, ...(tests ? { VILG_TESTS: 'ON' } : {}) }
-  // VILG_CUDA=ON npm install, and what else docs/cuda.md names
-  for (const name of ['VILG_CUDA', 'VILG_CUDA_ARCHS']) {
+  // VILG_CUDA=ON npm install, and what else docs/cuda.md and bench/README.md name
+  for (const name of ['VILG_CUDA', 'VILG_CUDA_ARCHS', 'VILG_EMULATION_ARCH']) {
     if (process.env[name]) options[name] = process.env[name]
   }
   const args = Object.entries(options).map(([name, value]) => `--CD${name}=${value}`)

@@ -345,6 +345,17 @@ test('the number of threads does not change a bit', async (t) => {
   t.deepEqual(await kernels.matmul(a, b, { m: 70, n: 90, k: 130, threads: 5 }), one)
 })
 
+test('copy: what it was made from, of any size, and measured', async (t) => {
+  for (const bytes of [1, 5, 2 ** 24 - 1, 2 ** 24 + 3]) await kernels.copy(bytes)
+  const timings = new Float64Array(3).fill(-1)
+  await kernels.copy(100_000, { timings })
+  t.true(timings.every((milliseconds) => milliseconds >= 0 && milliseconds < 1000))
+  await rejects(t, kernels.copy(0), 'ERR_VILG_INVALID_ARGUMENT', /from 1 .* for bytes/)
+  await rejects(t, kernels.copy(1.5), 'ERR_VILG_INVALID_ARGUMENT', /integer/)
+  const unknown = { precision: 'float32' } as object
+  await rejects(t, kernels.copy(8, unknown), 'ERR_VILG_INVALID_ARGUMENT', /precision/)
+})
+
 test('timings: one entry a run', async (t) => {
   const timings = new Float64Array(3).fill(-1)
   await kernels.matmul(four, four, { ...square, timings })

@@ -65,8 +65,11 @@ export interface NativeRunOptions {
   precision: 'float32' | 'bfloat16'
   /** Threads of a pool for this call alone; 0: the shared pool. */
   threads: number
-  /** How often to run it, at least once; `milliseconds` of the result has as many entries. */
-  repeats: number
+  /**
+   * How often to time it: the entries of `milliseconds` of the result. On a CUDA device each is the mean of 20 runs in a row. 0: it runs
+   * once and is not timed.
+   */
+  timings: number
 }
 
 /** The stream that an attention mask belongs to. */
@@ -104,7 +107,7 @@ export interface NativeMatmulOptions extends NativeRunOptions {
 
 /** What every kernel's result has. */
 export interface NativeTimings {
-  /** The time of each run, without copies and conversions. */
+  /** What was timed, without copies and conversions. */
   milliseconds: Float64Array
   /** The most memory that a run used at once beside arguments and results, in the allocator's sizes (up to a quarter above what was asked for). */
   workspaceBytes: number
@@ -200,6 +203,12 @@ export interface NativeBinding extends NativeModels {
 
   /** With `threads` as in {@link NativeRunOptions}; each of the three takes about `milliseconds`. */
   ceilings(options: { threads: number; milliseconds: number }, control?: TaskControl): Promise<NativeCeilings>
+  /** Copies so many bytes from one place of the backend's memory to another. */
+  copy(
+    bytes: number,
+    options: NativeRunOptions,
+    control?: TaskControl,
+  ): Promise<Pick<NativeTimings, 'milliseconds'>>
 
   openSafetensors(path: string, control?: TaskControl): Promise<NativeSafetensorsFile>
   /** Atomic. `data` of any typed array: its bytes count. Metadata is key, value, key, value, ... */

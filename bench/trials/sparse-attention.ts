@@ -1,4 +1,5 @@
 import { type Direction, DIRECTIONS, kernels, type Pattern } from '../../lib/kernels.ts'
+import { oneHead, referenceHead } from '../attention-reference.ts'
 import { expectError, Random, relativeError } from '../data.ts'
 import { attends, attentionFlops, attentionPairs } from '../flops.ts'
 import type { Case, Trial } from '../trial.ts'
@@ -53,7 +54,8 @@ const trial: Trial = {
         async check() {
           const { out, dq, dk, dv } = await both(pattern, direction, 1)
           const head = heads - 1
-          const expected = referenceHead({ q, k, v, dout }, head, (query, key) =>
+          const inputs = oneHead({ q, k, v, dout }, head, length * headSize)
+          const expected = referenceHead(inputs, { length, headSize }, (query, key) =>
             attends(pattern, direction, query, key, sizes),
           )
           for (const [array, actual] of Object.entries({ out, dq, dk, dv })) {
@@ -83,44 +85,3 @@ const trial: Trial = {
   },
 }
 export default trial
-
-/** One head's attention and gradients as the textbook has them, in double precision. */
-function referenceHead(
-  arrays: { q: Float32Array; k: Float32Array; v: Float32Array; dout: Float32Array },
-  head: number,
-  sees: (query: number, key: number) => boolean,
-) {
-  const begin = head * length * headSize
-  const part = (array: Float32Array) => array.subarray(begin, begin + length * headSize)
-  const [q, k, v, dout] = [part(arrays.q), part(arrays.k), part(arrays.v), part(arrays.dout)]
-  const [out, dq, dk, dv] = [0, 1, 2, 3].map(() => new Float64Array(length * headSize)) as [
-    Float64Array,
-    Float64Array,
-    Float64Array,
-    Float64Array,
-  ]
-  const scale = 1 / Math.sqrt(headSize)
-  const dot = (a: ArrayLike<number>, i: number, b: ArrayLike<number>, j: number) => {
-    let sum = 0
-    for (let d = 0; d < headSize; d++) sum += a[i * headSize + d]! * b[j * headSize + d]!
-    return sum
-  }
-  const add = (to: Float64Array, i: number, factor: number, from: ArrayLike<number>, j: number) => {
-    for (let d = 0; d < headSize; d++) to[i * headSize + d]! += factor * from[j * headSize + d]!
-  }
-  for (let query = 0; query < length; query++) {
-    const keys: number[] = []
-    for (let key = 0; key < length; key++) if (sees(query, key)) keys.push(key)
-    const weights = keys.map((key) => Math.exp(scale * dot(q, query, k, key)))
-    const total = weights.reduce((sum, weight) => sum + weight, 0)
-    keys.forEach((key, i) => add(out, query, (weights[i]! /= total), v, key))
-    const mean = dot(dout, query, out, query)
-    keys.forEach((key, i) => {
-      const dscore = scale * weights[i]! * (dot(dout, query, v, key) - mean)
-      add(dv, key, weights[i]!, dout, query)
-      add(dq, query, dscore, k, key)
-      add(dk, key, dscore, q, query)
-    })
-  }
-  return { out, dq, dk, dv }
-}

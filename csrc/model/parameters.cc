@@ -86,6 +86,35 @@ Layout layout_of(const ParameterSpec& spec) {
 constexpr int64_t kChunkElements = 4 << 20;
 constexpr int64_t kTaskElements = 64 << 10;
 
+// What cannot be converted in parts.
+int64_t unit_of(const Layout& layout) {
+  return layout.transposed ? layout.rows * layout.columns : 1;
+}
+
+int64_t chunk_elements(const Layout& layout) {
+  const int64_t unit = unit_of(layout);
+  return std::max<int64_t>(kChunkElements / unit, 1) * unit;
+}
+
+// Element `i` of a fresh weight, in the file's order.
+float fresh_value(const Init& init, uint64_t seed, size_t index, uint64_t i) {
+  switch (init.kind) {
+    case Init::Kind::kZero:
+      return 0.0f;
+    case Init::Kind::kOne:
+      return 1.0f;
+    case Init::Kind::kNormal:
+    case Init::Kind::kUniform:
+      break;
+  }
+  const auto bits = philox(seed, RandomPurpose::kInit, static_cast<uint32_t>(index), i);
+  const double u = uniform_from_bits(bits[0]), v = uniform_from_bits(bits[1]);
+  if (init.kind == Init::Kind::kUniform) return init.scale * static_cast<float>(2 * u - 1);
+  // Box-Muller; 1 - u is never zero
+  return init.scale *
+         static_cast<float>(std::sqrt(-2 * std::log(1 - u)) * std::cos(2 * std::numbers::pi * v));
+}
+
 // Runs convert(start, count) over 0 .. num_elements - 1 in pieces that are multiples of `unit`,
 // spread over the threads.
 void for_each_task(int64_t num_elements, int64_t unit,
@@ -147,28 +176,24 @@ int64_t ParameterList::num_elements() const {
 }
 
 void ParameterList::initialize(uint64_t seed, const StopFlag* stop) {
+  // a piece at a time: touching fresh memory for all of a large matrix takes longer than drawing it
+  std::vector<float> values;
   for (size_t index = 0; index < specs_.size(); ++index) {
-    if (stop) stop->check();
-    const auto [kind, scale] = specs_[index].init;
-    std::vector<float> values(static_cast<size_t>(specs_[index].shape.num_elements()),
-                              kind == Init::Kind::kOne ? 1.0f : 0.0f);
-    if (kind == Init::Kind::kNormal || kind == Init::Kind::kUniform) {
-      const auto draw = [&, kind = kind, scale = scale](size_t i) {
-        const auto bits = philox(seed, RandomPurpose::kInit, static_cast<uint32_t>(index), i);
-        const double u = uniform_from_bits(bits[0]), v = uniform_from_bits(bits[1]);
-        // Box-Muller; 1 - u is never zero
-        return kind == Init::Kind::kUniform
-                   ? scale * static_cast<float>(2 * u - 1)
-                   : scale * static_cast<float>(std::sqrt(-2 * std::log(1 - u)) *
-                                                std::cos(2 * std::numbers::pi * v));
-      };
-      for_each_task(static_cast<int64_t>(values.size()), 1, [&](int64_t start, int64_t count) {
-        for (auto i = static_cast<size_t>(start); i < static_cast<size_t>(start + count); ++i) {
-          values[i] = draw(i);
+    const Init init = specs_[index].init;
+    const int64_t num_elements = specs_[index].shape.num_elements();
+    const int64_t chunk = chunk_elements(layout_of(specs_[index]));
+    values.resize(std::max(values.size(), static_cast<size_t>(std::min(chunk, num_elements))));
+    for (int64_t start = 0; start < num_elements; start += chunk) {
+      if (stop) stop->check();
+      const int64_t count = std::min(chunk, num_elements - start);
+      for_each_task(count, 1, [&](int64_t first, int64_t n) {
+        for (int64_t i = first; i < first + n; ++i) {
+          values[static_cast<size_t>(i)] =
+              fresh_value(init, seed, index, static_cast<uint64_t>(start + i));
         }
       });
+      load_part(index, values.data(), DType::kFloat32, start, count);
     }
-    load(index, values.data(), DType::kFloat32);
   }
 }
 
@@ -188,29 +213,36 @@ void ParameterList::load(size_t index, const void* from, DType from_dtype) {
     backend_->copy_in(value.data(), from, value.size_bytes());
     return;
   }
-  const int64_t unit = layout.transposed ? layout.rows * layout.columns : 1;
-  const auto to_size = static_cast<int64_t>(dtype_size(value.dtype()));
-  const int64_t chunk = std::max<int64_t>(kChunkElements / unit, 1) * unit;
-  const std::unique_ptr<unsigned char[]> staging(
-      new unsigned char[static_cast<size_t>(std::min(chunk, value.num_elements()) * to_size)]);
+  const int64_t chunk = chunk_elements(layout);
+  const auto from_size = static_cast<int64_t>(dtype_size(from_dtype));
   for (int64_t start = 0; start < value.num_elements(); start += chunk) {
-    const int64_t count = std::min(chunk, value.num_elements() - start);
-    with_dtypes(from_dtype, value.dtype(), [&](auto source, auto target) {
-      using From = decltype(source);
-      using To = decltype(target);
-      auto* to = reinterpret_cast<To*>(staging.get());
-      for_each_task(count, unit, [&](int64_t at, int64_t n) {
-        if (layout.transposed) {
-          transpose_run<From>(to + at, from, (start + at) / unit, n / unit, layout.rows,
-                              layout.columns);
-        } else {
-          convert_run<From>(to + at, from, start + at, n);
-        }
-      });
-    });
-    backend_->copy_in(value.as<char>() + start * to_size, staging.get(),
-                      static_cast<size_t>(count * to_size));
+    load_part(index, static_cast<const char*>(from) + start * from_size, from_dtype, start,
+              std::min(chunk, value.num_elements() - start));
   }
+}
+
+void ParameterList::load_part(size_t index, const void* from, DType from_dtype, int64_t start,
+                              int64_t count) {
+  const Tensor& value = parameters_[index].value;
+  const Layout layout = layout_of(specs_[index]);
+  const int64_t unit = unit_of(layout);
+  const auto to_size = static_cast<int64_t>(dtype_size(value.dtype()));
+  const std::unique_ptr<unsigned char[]> staging(
+      new unsigned char[static_cast<size_t>(count * to_size)]);
+  with_dtypes(from_dtype, value.dtype(), [&](auto source, auto target) {
+    using From = decltype(source);
+    using To = decltype(target);
+    auto* to = reinterpret_cast<To*>(staging.get());
+    for_each_task(count, unit, [&](int64_t at, int64_t n) {
+      if (layout.transposed) {
+        transpose_run<From>(to + at, from, at / unit, n / unit, layout.rows, layout.columns);
+      } else {
+        convert_run<From>(to + at, from, at, n);
+      }
+    });
+  });
+  backend_->copy_in(value.as<char>() + start * to_size, staging.get(),
+                    static_cast<size_t>(count * to_size));
 }
 
 std::vector<float> ParameterList::read(size_t index, bool gradient) const {
@@ -225,7 +257,7 @@ std::vector<float> ParameterList::read(size_t index, bool gradient) const {
   }
   std::vector<unsigned char> staging(tensor.size_bytes());
   backend_->copy_out(staging.data(), tensor.data(), staging.size());
-  const int64_t unit = layout.transposed ? layout.rows * layout.columns : 1;
+  const int64_t unit = unit_of(layout);
   with_dtypes(tensor.dtype(), DType::kFloat32, [&](auto source, auto) {
     using From = decltype(source);
     for_each_task(tensor.num_elements(), unit, [&](int64_t at, int64_t n) {

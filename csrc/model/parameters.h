@@ -64,6 +64,10 @@ class ParameterList {
   static size_t size_bytes(const std::vector<ParameterSpec>& specs, DType matrix_dtype);
 
  private:
+  // Elements start .. start + count - 1 of the file's order, whole taps of a convolution, from
+  // `from`.
+  void load_part(size_t index, const void* from, DType from_dtype, int64_t start, int64_t count);
+
   Backend* backend_;
   std::vector<ParameterSpec> specs_;
   std::deque<Parameter> parameters_;

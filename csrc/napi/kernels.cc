@@ -1,129 +1,21 @@
-// The kernels by themselves, for microbenchmarks and tests. Each call copies its inputs into an
-// arena of its own, runs the op `repeats` times and hands out copies of the results with the
-// milliseconds of every run.
-#include <cmath>
+// The kernels by themselves, for microbenchmarks and tests.
 #include <memory>
-#include <optional>
 #include <vector>
 
-#include "core/memory.h"
-#include "core/tensor.h"
 #include "kernels/attention_pattern.h"
-#include "kernels/ceilings.h"
 #include "kernels/op_table.h"
 #include "napi/arguments.h"
 #include "napi/async_task.h"
 #include "napi/definitions.h"
 #include "napi/errors.h"
-#include "plugin/backends.h"
+#include "napi/kernel_job.h"
 
 namespace vilg::binding {
 namespace {
 
 constexpr const char* kPatterns[] = {"row", "column", "conv", "full"};
 constexpr const char* kDirections[] = {"text-to-image", "image-to-text"};
-constexpr const char* kPrecisions[] = {"float32", "bfloat16"};
 constexpr int64_t kMaxDim = int64_t{1} << 31;
-
-// Of positive numbers; refuses a product that no array could have.
-int64_t product(std::initializer_list<int64_t> factors) {
-  int64_t result = 1;
-  for (const int64_t factor : factors) {
-    VILG_CHECK(!__builtin_mul_overflow(result, factor, &result) && result <= (int64_t{1} << 40),
-               kInvalidArgument, "Expected sizes whose product is at most 2^40");
-  }
-  return result;
-}
-
-// { backend: 'cpu' | 'ref' | 'cuda:<n>', precision, threads: 0 for the shared pool, repeats }
-struct RunOptions {
-  explicit RunOptions(const Argument& options) {
-    backend = &backend_named(options["backend"].string());
-    dtype = options["precision"].one_of(kPrecisions) == 0 ? DType::kFloat32 : DType::kBFloat16;
-    threads = static_cast<int>(options["threads"].integer(0, 1024));
-    repeats = options["repeats"].integer(1, 1'000'000);
-  }
-  Backend* backend;
-  DType dtype;  // in which a kernel gets its matrices, and of its products
-  int threads;
-  int64_t repeats;
-};
-
-// Everything one call works on. Movable into the task.
-class Job {
- public:
-  explicit Job(const RunOptions& options)
-      : options_(options), is_device_(options.backend->context(nullptr).queue != nullptr) {}
-
-  // A copy of the typed array, still float32 (or int32, uint8).
-  template <typename T>
-  Tensor copy(std::span<const T> values, DType dtype) {
-    Tensor tensor = empty(dtype, static_cast<int64_t>(values.size()));
-    if (!values.empty()) backend().copy_in(tensor.data(), values.data(), values.size_bytes());
-    return tensor;
-  }
-  Tensor copy(std::span<const float> values) { return copy(values, DType::kFloat32); }
-  Tensor empty(DType dtype, int64_t count) { return Tensor::empty(allocator(), dtype, {count}); }
-
-  // On the task's thread:
-  void begin(TaskContext& task) {
-    context_ = backend().context(&task.stop);
-    context_.allocator = &allocator();
-    if (options_.threads > 0) context_.pool = &own_pool_.emplace(options_.threads);
-  }
-  const OpTable& ops() const { return backend().ops(); }
-
-  // `tensor` in another type.
-  Tensor convert(const Tensor& tensor, DType dtype) {
-    if (!tensor || tensor.dtype() == dtype) return tensor;
-    Tensor result = Tensor::empty(allocator(), dtype, tensor.shape());
-    ops().convert({.out = result.data(),
-                   .x = tensor.data(),
-                   .x_dtype = tensor.dtype(),
-                   .out_dtype = dtype,
-                   .num_elements = tensor.num_elements()},
-                  context_);
-    return result;
-  }
-
-  // Runs the op as often as asked, and times it.
-  template <typename Params>
-  void run(TaskContext& task, void (*op)(const Params&, OpContext&), const Params& params) {
-    allocator().reset_peak();
-    const size_t held = allocator().bytes_in_use();
-    for (int64_t i = 0; i < options_.repeats; ++i) {
-      context_.check_stop();
-      milliseconds_.push_back(backend().time([&] { op(params, context_); }));
-      task.progress(static_cast<double>(i + 1), static_cast<double>(options_.repeats));
-    }
-    workspace_bytes_ = allocator().peak_bytes() - held;
-  }
-  // The tensor in host memory, as float32 or int32.
-  Tensor result(const Tensor& tensor) {
-    const Tensor wide =
-        tensor.dtype() == DType::kBFloat16 ? convert(tensor, DType::kFloat32) : tensor;
-    if (!is_device_) return wide;
-    Tensor host = Tensor::empty(arena_, wide.dtype(), wide.shape());
-    backend().copy_out(host.data(), wide.data(), wide.size_bytes());
-    return host;
-  }
-  const std::vector<double>& milliseconds() const { return milliseconds_; }
-  // The most that the op used at once beside its arguments and results.
-  size_t workspace_bytes() const { return workspace_bytes_; }
-
- private:
-  Backend& backend() const { return *options_.backend; }
-  // Its own on the host, where other work would disturb the measurement of memory.
-  Allocator& allocator() { return is_device_ ? backend().allocator() : arena_; }
-
-  RunOptions options_;
-  bool is_device_;
-  HostArena arena_;  // outlives every tensor of the job: declared before them
-  std::optional<ThreadPool> own_pool_;
-  OpContext context_;
-  std::vector<double> milliseconds_;
-  size_t workspace_bytes_ = 0;
-};
 
 // A job and the tensors it made, in the order in which they may die.
 struct Outcome {
@@ -370,33 +262,6 @@ Napi::Value matmul(const Napi::CallbackInfo& info) {
       outcome_to_js);
 }
 
-// ceilings({ threads, milliseconds }, control) -> { float32Flops, bfloat16Flops, readBytes,
-// sustainedReadBytes }
-Napi::Value ceilings(const Napi::CallbackInfo& info) {
-  const Argument options(info, 0, "options");
-  const int threads = static_cast<int>(options["threads"].integer(0, 1024));
-  const double milliseconds = options["milliseconds"].number(0, 1e6);
-  return start_task(
-      info.Env(), Argument(info, 1, "control").task_options(),
-      [threads, milliseconds](TaskContext& task) {
-        HostArena arena;
-        std::optional<ThreadPool> own_pool;
-        if (threads > 0) own_pool.emplace(threads);
-        OpContext context{.pool = own_pool ? &*own_pool : &ThreadPool::shared(),
-                          .allocator = &arena,
-                          .stop = &task.stop};
-        return measure_cpu_ceilings(milliseconds, context);
-      },
-      [](Napi::Env env, const CpuCeilings& measured) -> Napi::Value {
-        Napi::Object result = Napi::Object::New(env);
-        result.Set("float32Flops", measured.float32_flops);
-        result.Set("bfloat16Flops", measured.bfloat16_flops);
-        result.Set("readBytes", measured.read_bytes);
-        result.Set("sustainedReadBytes", measured.sustained_read_bytes);
-        return result;
-      });
-}
-
 }  // namespace
 
 void define_kernels(Napi::Env, Napi::Object exports) {
@@ -405,7 +270,6 @@ void define_kernels(Napi::Env, Napi::Object exports) {
   export_function<&attends_binding>(exports, "attends");
   export_function<&codebook_lookup>(exports, "codebookLookup");
   export_function<&matmul>(exports, "matmul");
-  export_function<&ceilings>(exports, "ceilings");
 }
 
 }  // namespace vilg::binding

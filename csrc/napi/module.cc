@@ -35,6 +35,7 @@ napi_value init(napi_env raw, napi_value raw_exports) {
     define_sessions(env, exports);
     define_trainers(env, exports);
     define_kernels(env, exports);
+    define_ceilings(env, exports);
     define_safetensors(env, exports);
     return raw_exports;
   });

@@ -118,9 +118,14 @@ double finite_difference(std::vector<float>& x, size_t i, double step,
 
 namespace {
 
-// Every argument must be part of the name; one that begins with - must not.
+// Every argument must be part of the name; one that begins with - must not, one that begins with =
+// must be all of it.
 bool selected(const char* name, int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
+    if (argv[i][0] == '=') {
+      if (std::strcmp(name, argv[i] + 1) != 0) return false;
+      continue;
+    }
     const bool excludes = argv[i][0] == '-';
     const bool found = std::strstr(name, argv[i] + (excludes ? 1 : 0)) != nullptr;
     if (found == excludes) return false;
@@ -132,6 +137,10 @@ bool selected(const char* name, int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace vilg::test;
+  if (argc == 2 && std::strcmp(argv[1], "--list") == 0) {
+    for (const TestCase& test : registry()) std::printf("%s\n", test.name);
+    return 0;
+  }
   int passed = 0, failed = 0;
   for (const TestCase& test : registry()) {
     if (!selected(test.name, argc, argv)) continue;

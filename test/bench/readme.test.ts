@@ -6,7 +6,8 @@ import { promisify } from 'node:util'
 import test from 'ava'
 import { format } from 'prettier'
 
-import { readmeTable, withTable } from '../../bench/readme.ts'
+import { gpuTable, readmeTable, withTable } from '../../bench/readme.ts'
+import { entries, makeGpuResult } from './gpu/helpers.ts'
 import { makeResult } from './helpers.ts'
 
 const results = [
@@ -87,4 +88,38 @@ test('the command writes the table, and --check sees whether it is stale', async
   await run()
   t.regex(await readFile(readme, 'utf8'), /\| lookup \| 20\.0 ms/)
   await t.notThrowsAsync(run('--check'))
+})
+
+test('a GPU has a table of its own, with what was not right there', async (t) => {
+  const [line, , first] = gpuTable(makeGpuResult(entries)).split('\n')
+  t.regex(line!, /^\| work +\| median +\| against +\| to reach +\| reached \|$/)
+  t.regex(first!, /^\| row attention forward.*batch 1 .*\| not measured/)
+  const table = gpuTable(makeGpuResult(entries))
+  t.regex(
+    table,
+    /\n\nMeasured by `npm run gpu` on NVIDIA H200, driver 580\.1, cublasLt 13\.1\.0, PyTorch 2\.11\.0, Node 20\.19\.0, commit 0123456789, 2024-05-06\.$/,
+  )
+  const wrong = gpuTable(makeGpuResult(entries, [{ check: 'native tests', ok: false, detail: '1 failed' }]))
+  t.regex(wrong, /2024-05-06\. \*\*Not right there: native tests\.\*\*$/)
+  const text = withTable('<!-- bench:start --><!-- bench:end -->\n', `${readmeTable(results)}\n\n${wrong}`)
+  t.is(await format(text, { parser: 'markdown', printWidth: 110 }), text)
+})
+
+test("the command writes a GPU's table where there is a result of one", async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'vilg-readme-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const readme = join(folder, 'README.md')
+  await mkdir(join(folder, 'results', 'gpu'), { recursive: true })
+  await writeFile(join(folder, 'results', 'codebook-lookup.json'), JSON.stringify(results[0]))
+  await writeFile(readme, '<!-- bench:start -->\n<!-- bench:end -->\n')
+  const run = () =>
+    promisify(execFile)(process.execPath, [
+      ...['--import', 'tsx', 'bench/readme-table.ts', '--readme', readme],
+      ...['--results', join(folder, 'results')],
+    ])
+  await run()
+  t.notRegex(await readFile(readme, 'utf8'), /npm run gpu/)
+  await writeFile(join(folder, 'results', 'gpu', 'nvidia-h200.json'), JSON.stringify(makeGpuResult(entries)))
+  await run()
+  t.regex(await readFile(readme, 'utf8'), /lookup[^]*npm run bench[^]*row attention[^]*npm run gpu/)
 })

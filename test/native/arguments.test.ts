@@ -15,7 +15,7 @@ function refuses(t: ExecutionContext, call: () => unknown, code: string, text: R
   t.regex(String((error as VilgError).details?.['source']), /^csrc\/.*:\d+$/)
 }
 
-const run = { backend: 'cpu', precision: 'float32', threads: 0, repeats: 1 } as const
+const run = { backend: 'cpu', precision: 'float32', threads: 0, timings: 1 } as const
 const matmul: NativeMatmulOptions = {
   ...run,
   m: 1,

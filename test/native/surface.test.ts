@@ -20,6 +20,7 @@ const surface = {
   codebookLookup: 'function',
   matmul: 'function',
   ceilings: 'function',
+  copy: 'function',
   openSafetensors: 'function',
   writeSafetensors: 'function',
   writeFile: 'function',

@@ -10,10 +10,10 @@ import { callNative } from '../../lib/native/call.ts'
 const require = createRequire(import.meta.url)
 const addon = (require('node-gyp-build') as { resolve: (folder: string) => string }).resolve(process.cwd())
 
-const run = { backend: 'cpu', precision: 'float32', threads: 1, repeats: 1 } as const
-const square = (size: number, repeats = 1): Parameters<ReturnType<typeof native>['matmul']>[2] => ({
+const run = { backend: 'cpu', precision: 'float32', threads: 1, timings: 1 } as const
+const square = (size: number, timings = 1): Parameters<ReturnType<typeof native>['matmul']>[2] => ({
   ...run,
-  repeats,
+  timings,
   m: size,
   n: size,
   k: size,
