@@ -15,9 +15,10 @@ const instructions = {
   attention_backward: ['mma.sync', 'ldmatrix'],
   matmul: ['mma.sync', 'ldmatrix', 'cp.async'],
   skinny: ['mma.sync', 'griddepcontrol'],
-  convolution_forward: ['mma.sync', 'ldmatrix', 'cp.async'],
-  convolution_backward: ['mma.sync', 'ldmatrix'],
-  codebook: ['fma.rn.f32'],
+  convolution_engine: ['mma.sync', 'ldmatrix', 'cp.async', 'fma.rn.f32', 'griddepcontrol'],
+  convolution_weight_gradient: ['mma.sync', 'ldmatrix.sync.aligned.m8n8.x4.trans', 'cp.async'],
+  codebook: ['fma.rn.f32', 'cp.async'],
+  codebook_filter: ['mma.sync', 'ldmatrix', 'cp.async'],
   conformance: ['cvt.rn.bf16x2.f32', 'ex2.approx.ftz.f32', 'ldmatrix.sync.aligned.m8n8.x4.trans'],
 }
 

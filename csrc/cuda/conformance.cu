@@ -46,6 +46,9 @@ __global__ void __launch_bounds__(kRows) conformance_kernel(const uint32_t* in, 
     result[kWords - 1] = from_float<bf16>(tame(in[0]));
   } else if constexpr (kCase == number_of("exp2_fast")) {
     for (int i = 0; i < kWords; ++i) result[i] = float_to_bits(exp2_fast(tame(in[i]) * 0.9f));
+  } else if constexpr (kCase == number_of("reciprocal_fast")) {
+    // without zeros
+    for (int i = 0; i < kWords; ++i) result[i] = float_to_bits(reciprocal_fast(tame(in[i] | 256)));
   } else if constexpr (kCase == number_of("shuffle_xor")) {
     for (int i = 0; i < kWords; ++i) result[i] = shuffle_xor(in[i], i + 1);
   } else if constexpr (kCase == number_of("shuffle")) {

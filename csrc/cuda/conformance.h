@@ -18,14 +18,23 @@ struct ConformanceCase {
   bool small_integers;  // as bfloat16 pairs: sums are exact in any order
 };
 inline constexpr ConformanceCase kConformanceCases[] = {
-    {"pack_bf16", true, false},     {"exp2_fast", false, false},
-    {"shuffle_xor", true, false},   {"shuffle", true, false},
-    {"shuffle_up", true, false},    {"shuffle_down", true, false},
-    {"ballot", true, false},        {"copy_async_16", true, false},
-    {"load_matrices", true, false}, {"load_matrices_transposed", true, false},
-    {"multiply_bf16", true, true},  {"load_streaming", true, false},
-    {"atomics", true, false},       {"warp_sum", true, true},
-    {"block_sum", true, true},      {"vectors", true, false},
+    {"pack_bf16", true, false},
+    {"exp2_fast", false, false},
+    {"reciprocal_fast", false, false},
+    {"shuffle_xor", true, false},
+    {"shuffle", true, false},
+    {"shuffle_up", true, false},
+    {"shuffle_down", true, false},
+    {"ballot", true, false},
+    {"copy_async_16", true, false},
+    {"load_matrices", true, false},
+    {"load_matrices_transposed", true, false},
+    {"multiply_bf16", true, true},
+    {"load_streaming", true, false},
+    {"atomics", true, false},
+    {"warp_sum", true, true},
+    {"block_sum", true, true},
+    {"vectors", true, false},
     {"reduce", true, false},
 };
 

@@ -28,6 +28,13 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
+// 1 / x, to about one unit in the last place; subnormal arguments and results are zero.
+__device__ __forceinline__ float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 template <typename T>
 __device__ __forceinline__ T shuffle_xor(T x, int lane_mask) {
   return __shfl_xor_sync(0xffffffffu, x, lane_mask);

@@ -4,113 +4,34 @@
 
 #include "cpu/cpu_ops.h"
 #include "ref/ref_ops.h"
-#include "tests/data.h"
+#include "tests/convolution_problem.h"
 
 namespace vilg::test {
 namespace {
 
-// Against the same sum in double. float32: each of the n additions rounds a partial sum that is no
-// larger (in the mean) than the result, n * 2^-24 at worst and sqrt(n) * 2^-24 when errors are
-// independent; 8 more for what an operand went through (swish: 4 ulp; summed taps: 2).
-// bfloat16: products are exact, the results are rounded alike but for values next to a tie; those
-// are fewer than one in a hundred and off by 2^-8, so sqrt(0.01) * 2^-8 < 2^-11.
-double tolerance(int64_t terms, DType dtype, DType compute) {
-  const double single = (8 + 2 * std::sqrt(static_cast<double>(terms))) * 0x1p-24;
-  return dtype == DType::kBFloat16 || compute == DType::kBFloat16 ? 0x1p-11 + single : single;
-}
-
-struct Case {
-  int64_t batch, height, width, cin, cout, kernel_y, kernel_x, stride;
-  int64_t top, left, bottom, right;
-  int64_t groups = 0;  // 0: no norm
-  int64_t upsample = 1;
-  bool bias = true, residual = false;
-};
-
-std::string describe(const Case& c) {
-  return format(
-      "batch %d, %dx%d, %d -> %d, kernel %dx%d, stride %d, pad %d %d %d %d, groups %d, "
-      "upsample %d",
-      (int)c.batch, (int)c.height, (int)c.width, (int)c.cin, (int)c.cout, (int)c.kernel_y,
-      (int)c.kernel_x, (int)c.stride, (int)c.top, (int)c.left, (int)c.bottom, (int)c.right,
-      (int)c.groups, (int)c.upsample);
-}
+using Case = ConvolutionCase;
+using Types = ConvolutionTypes;
 
 void check_forward(const Case& c, DType dtype, DType weight_dtype, DType compute) {
-  const size_t in_count = static_cast<size_t>(c.batch * c.height * c.width * c.cin);
-  const Data x(dtype, in_count, 1);
-  const Data w(weight_dtype, static_cast<size_t>(c.cout * c.kernel_y * c.kernel_x * c.cin), 2);
-  const auto bias = random_floats(static_cast<size_t>(c.cout), 3);
-  const auto mean = random_floats(static_cast<size_t>(c.batch * std::max<int64_t>(c.groups, 1)), 4);
-  auto rstd = random_floats(mean.size(), 5);
-  for (float& value : rstd) value = 1.5f + value;
-  const auto gamma = random_floats(static_cast<size_t>(c.cin), 6, 2.0f);
-  const auto beta = random_floats(static_cast<size_t>(c.cin), 7);
-  Conv2dForwardParams p;
-  p.x = x.data();
-  p.weight = w.data();
-  p.bias = c.bias ? bias.data() : nullptr;
-  if (c.groups) {
-    p.norm_mean = mean.data();
-    p.norm_rstd = rstd.data();
-    p.norm_gamma = gamma.data();
-    p.norm_beta = beta.data();
-    p.norm_groups = c.groups;
-  }
-  p.dtype = dtype;
-  p.weight_dtype = weight_dtype;
-  p.compute = compute;
-  p.batch = c.batch;
-  p.height = c.height;
-  p.width = c.width;
-  p.in_channels = c.cin;
-  p.out_channels = c.cout;
-  p.kernel_y = c.kernel_y;
-  p.kernel_x = c.kernel_x;
-  p.stride = c.stride;
-  p.pad_top = c.top;
-  p.pad_left = c.left;
-  p.pad_bottom = c.bottom;
-  p.pad_right = c.right;
-  p.upsample = c.upsample;
-  const size_t out_count = static_cast<size_t>(c.batch * p.out_height() * p.out_width() * c.cout);
-  const Data residual(dtype, out_count, 8);
-  p.residual = c.residual ? residual.data() : nullptr;
-
-  Output expected(dtype, out_count);
-  p.out = expected.data();
-  ref::conv2d_forward(p, context());
-  const int64_t terms = c.kernel_y * c.kernel_x * c.cin;
-  double bound = tolerance(terms, dtype, compute);
-  // taps are summed before they are rounded, where the reference sums rounded ones: each rounding
-  // is off by at most 2^-9 of its weight
-  if (c.upsample == 2 && compute == DType::kBFloat16) bound = 0x1p-8;
+  const Types types{dtype, weight_dtype, compute};
+  ForwardConvolution problem(c, types);
+  const auto expected = problem.run(ref::conv2d_forward);
   for_each_isa([&](const char* isa) {
-    Output actual(dtype, out_count);
-    p.out = actual.data();
-    cpu::conv2d_forward(p, context());
-    const double error = relative_error(actual.values(), expected.values());
-    EXPECT(error <= bound, "%s, %s, %s weights %s compute %s: error %.3g, bound %.3g", isa,
-           describe(c).c_str(), dtype_name(dtype), dtype_name(weight_dtype), dtype_name(compute),
-           error, bound);
-    EXPECT(actual.intact(), "%s, %s: wrote outside", isa, describe(c).c_str());
+    const auto actual = problem.run(cpu::conv2d_forward);
+    const double error = relative_error(actual, expected);
+    EXPECT(error <= problem.tolerance(), "%s, %s, %s: error %.3g, bound %.3g", isa,
+           c.name().c_str(), types.name().c_str(), error, problem.tolerance());
     for (int threads : {1, 3}) {
-      Output again(dtype, out_count);
-      p.out = again.data();
-      with_threads(threads, [&] { cpu::conv2d_forward(p, context()); });
-      EXPECT(same_bits(again.values(), actual.values()), "%s, %s: %d threads differ", isa,
-             describe(c).c_str(), threads);
+      with_threads(threads, [&] {
+        EXPECT(same_bits(problem.run(cpu::conv2d_forward), actual), "%s, %s: %d threads differ",
+               isa, c.name().c_str(), threads);
+      });
     }
   });
 }
 
-struct Types {
-  DType dtype, weight, compute;
-};
-constexpr Types kTypes[] = {{kF, kF, kF}, {kH, kH, kH}, {kH, kF, kF}, {kF, kF, kH}, {kF, kH, kH}};
-
 void check_forward(const Case& c) {
-  for (const Types& t : kTypes) check_forward(c, t.dtype, t.weight, t.compute);
+  for (const Types& t : kConvolutionTypes) check_forward(c, t.dtype, t.weight, t.compute);
 }
 
 }  // namespace
@@ -165,79 +86,22 @@ VILG_TEST(conv_forward_prologue_and_upsampling) {
 
 namespace {
 
-struct Gradients {
-  std::vector<float> dx, dweight, dbias;
-};
-
 Conv2dBackwardParams backward_params(const Case& c) {
   Conv2dBackwardParams p;
-  p.batch = c.batch;
-  p.height = c.height;
-  p.width = c.width;
-  p.in_channels = c.cin;
-  p.out_channels = c.cout;
-  p.kernel_y = c.kernel_y;
-  p.kernel_x = c.kernel_x;
-  p.stride = c.stride;
-  p.pad_top = c.top;
-  p.pad_left = c.left;
-  p.pad_bottom = c.bottom;
-  p.pad_right = c.right;
+  c.set_sizes(p);
   return p;
 }
 
 void check_backward(const Case& c, const Types& types, bool accumulate) {
-  Conv2dBackwardParams p = backward_params(c);
-  const size_t in_count = static_cast<size_t>(c.batch * c.height * c.width * c.cin);
-  const size_t out_count = static_cast<size_t>(c.batch * p.out_height() * p.out_width() * c.cout);
-  const size_t weights = static_cast<size_t>(c.cout * c.kernel_y * c.kernel_x * c.cin);
-  const Data x(types.dtype, in_count, 11), dout(types.dtype, out_count, 12);
-  const Data w(types.weight, weights, 13), before(types.dtype, in_count, 14);
-  const auto dweight_before = random_floats(weights, 15);
-  const auto dbias_before = random_floats(static_cast<size_t>(c.cout), 16);
-  p.dout = dout.data();
-  p.x = x.data();
-  p.weight = w.data();
-  p.dtype = types.dtype;
-  p.weight_dtype = types.weight;
-  p.compute = types.compute;
-  p.accumulate = accumulate;
-  const auto run = [&](void (*op)(const Conv2dBackwardParams&, OpContext&), const char* name) {
-    Output dx(types.dtype, in_count);
-    if (accumulate) dx.fill(before);
-    Guarded<float> dweight(weights), dbias(dbias_before.size());
-    std::copy(dweight_before.begin(), dweight_before.end(), dweight.data());
-    std::copy(dbias_before.begin(), dbias_before.end(), dbias.data());
-    p.dx = dx.data();
-    p.dweight = dweight.data();
-    p.dbias = dbias.data();
-    op(p, context());
-    EXPECT(dx.intact() && dweight.intact() && dbias.intact(), "%s, %s: wrote outside", name,
-           describe(c).c_str());
-    return Gradients{dx.values(), dweight.values(), dbias.values()};
-  };
-  const Gradients expected = run(ref::conv2d_backward, "ref");
-  const int64_t pixels = c.batch * p.out_height() * p.out_width();
+  BackwardConvolution problem(c, types, accumulate);
+  const ConvolutionGradients expected = problem.run(ref::conv2d_backward);
   for_each_isa([&](const char* isa) {
-    const Gradients actual = run(cpu::conv2d_backward, isa);
-    const auto check = [&](const char* name, const std::vector<float>& a,
-                           const std::vector<float>& e, double bound) {
-      const double error = relative_error(a, e);
-      EXPECT(error <= bound, "%s, %s, %s/%s/%s, %s: error %.3g, bound %.3g", isa,
-             describe(c).c_str(), dtype_name(types.dtype), dtype_name(types.weight),
-             dtype_name(types.compute), name, error, bound);
-    };
-    check("dx", actual.dx, expected.dx,
-          tolerance(c.kernel_y * c.kernel_x * c.cout, types.dtype, types.compute));
-    // parameter gradients are float32, and products of bfloat16 are exact in it
-    check("dweight", actual.dweight, expected.dweight, tolerance(pixels, kF, kF));
-    check("dbias", actual.dbias, expected.dbias, tolerance(pixels, kF, kF));
+    const ConvolutionGradients actual = problem.run(cpu::conv2d_backward);
+    problem.check(isa, actual, expected);
     for (int threads : {1, 3}) {
       with_threads(threads, [&] {
-        const Gradients again = run(cpu::conv2d_backward, isa);
-        EXPECT(same_bits(again.dx, actual.dx) && same_bits(again.dweight, actual.dweight) &&
-                   same_bits(again.dbias, actual.dbias),
-               "%s, %s: %d threads differ", isa, describe(c).c_str(), threads);
+        EXPECT(problem.same(problem.run(cpu::conv2d_backward), actual), "%s, %s: %d threads differ",
+               isa, c.name().c_str(), threads);
       });
     }
   });
@@ -245,7 +109,7 @@ void check_backward(const Case& c, const Types& types, bool accumulate) {
 
 void check_backward(const Case& c) {
   bool accumulate = false;
-  for (const Types& t : kTypes) check_backward(c, t, accumulate = !accumulate);
+  for (const Types& t : kConvolutionTypes) check_backward(c, t, accumulate = !accumulate);
 }
 
 }  // namespace
@@ -306,18 +170,7 @@ VILG_TEST(conv_backward_finite_differences) {
     f.x = x.data();
     f.weight = w.data();
     f.bias = bias.data();
-    f.batch = c.batch;
-    f.height = c.height;
-    f.width = c.width;
-    f.in_channels = c.cin;
-    f.out_channels = c.cout;
-    f.kernel_y = c.kernel_y;
-    f.kernel_x = c.kernel_x;
-    f.stride = c.stride;
-    f.pad_top = c.top;
-    f.pad_left = c.left;
-    f.pad_bottom = c.bottom;
-    f.pad_right = c.right;
+    c.set_sizes(f);
     const auto loss = [&] {
       ref::conv2d_forward(f, context());
       double sum = 0;
@@ -337,7 +190,7 @@ VILG_TEST(conv_backward_finite_differences) {
                            const std::vector<float>& grad) {
       for (size_t i = 0; i < v.size(); ++i) {
         const double slope = finite_difference(v, i, 0.25, loss);
-        EXPECT(std::abs(slope - grad[i]) < 2e-5, "%s, %s[%zu]: %g, slope %g", describe(c).c_str(),
+        EXPECT(std::abs(slope - grad[i]) < 2e-5, "%s, %s[%zu]: %g, slope %g", c.name().c_str(),
                name, i, grad[i], slope);
       }
     };
@@ -409,7 +262,7 @@ VILG_TEST(conv_stops_when_asked) {
 }
 
 VILG_TEST(upsample_against_ref) {
-  for (const Types& t : {kTypes[0], kTypes[1]}) {
+  for (const Types& t : {kConvolutionTypes[0], kConvolutionTypes[1]}) {
     for (int64_t channels : {1, 3, 16, 17, 40}) {
       const int64_t batch = 2, height = 3, width = 5, count = batch * height * width * channels;
       const Data x(t.dtype, static_cast<size_t>(count), 1);
@@ -431,8 +284,8 @@ VILG_TEST(upsample_against_ref) {
         EXPECT(same_bits(forward(cpu::upsample_forward), up), "%s, %d channels", isa,
                (int)channels);
         const double error = relative_error(backward(cpu::upsample_backward), down);
-        EXPECT(error <= tolerance(4, t.dtype, kF), "%s, %d channels: %g", isa, (int)channels,
-               error);
+        EXPECT(error <= convolution_tolerance(4, t.dtype, kF), "%s, %d channels: %g", isa,
+               (int)channels, error);
       });
     }
   }

@@ -3,185 +3,45 @@
 
 #include "cpu/cpu_ops.h"
 #include "ref/ref_ops.h"
-#include "tests/data.h"
+#include "tests/group_norm_problem.h"
 
 namespace vilg::test {
-namespace {
-
-// float32: a handful of roundings and a 2 ulp exponential on values of the result's size; sums are
-// finished in double. bfloat16: results that round the other way are fewer than one in a hundred.
-constexpr double kSingle = 16 * 0x1p-24;
-double tolerance(DType dtype) { return dtype == kH ? 0x1p-11 : kSingle; }
-
-struct Case {
-  int64_t batch, pixels, channels, groups;
-  float offset = 0;  // added to x: the mean in standard deviations, nearly
-};
-constexpr Case kCases[] = {{1, 1, 15, 3},    {2, 5, 6, 3},    {1, 17, 16, 4},
-                           {2, 7, 32, 32},   {1, 33, 33, 11}, {3, 4, 48, 8},
-                           {1, 600, 64, 32}, {2, 1031, 5, 5}, {1, 1500, 128, 32, 30.0f}};
-
-std::string describe(const Case& c, DType dtype, bool swish) {
-  return format("batch %d, %d pixels, %d channels, %d groups, offset %g, %s%s", (int)c.batch,
-                (int)c.pixels, (int)c.channels, (int)c.groups, static_cast<double>(c.offset),
-                dtype_name(dtype), swish ? ", swish" : "");
-}
-
-Data input(const Case& c, DType dtype, uint32_t seed) {
-  Data x(dtype, static_cast<size_t>(c.batch * c.pixels * c.channels), seed);
-  for (float& value : x.f32) value += c.offset;
-  if (dtype == kH) {
-    x.half = to_bf16(x.f32);
-    x.f32 = to_float(x.half);
-  }
-  return x;
-}
-
-}  // namespace
 
 VILG_TEST(group_norm_forward_against_ref) {
-  for (const Case& c : kCases) {
-    for (DType dtype : {kF, kH}) {
-      for (bool swish : {false, true}) {
-        const Data x = input(c, dtype, 1);
-        const auto gamma = random_floats(static_cast<size_t>(c.channels), 2);
-        const auto beta = random_floats(static_cast<size_t>(c.channels), 3);
-        GroupNormForwardParams p;
-        p.x = x.data();
-        p.gamma = gamma.data();
-        p.beta = beta.data();
-        p.dtype = dtype;
-        p.batch = c.batch;
-        p.pixels = c.pixels;
-        p.channels = c.channels;
-        p.groups = c.groups;
-        p.swish = swish;
-        struct Result {
-          std::vector<float> out, mean, rstd;
-        };
-        const auto run = [&](auto op, bool with_out) {
-          Output out(dtype, x.f32.size());
-          Guarded<float> mean(static_cast<size_t>(c.batch * c.groups)), rstd(mean.size());
-          p.out = with_out ? out.data() : nullptr;
-          p.mean = mean.data();
-          p.rstd = rstd.data();
-          op(p, context());
-          EXPECT(out.intact() && mean.intact() && rstd.intact(), "%s: wrote outside",
-                 describe(c, dtype, swish).c_str());
-          return Result{out.values(), mean.values(), rstd.values()};
-        };
-        const Result expected = run(ref::group_norm_forward, true);
-        for_each_isa([&](const char* isa) {
-          const Result actual = run(cpu::group_norm_forward, true);
-          const auto check = [&](const char* name, const std::vector<float>& a,
-                                 const std::vector<float>& e, double bound) {
-            const double error = relative_error(a, e);
-            EXPECT(error <= bound, "%s, %s, %s: %.3g, bound %.3g", isa,
-                   describe(c, dtype, swish).c_str(), name, error, bound);
-          };
-          // (x - mean) * rstd with a mean rounded to float32: off by offset * 2^-24 of a deviation
-          // of a uniform's 1 / sqrt(3)
-          const double cancelled = static_cast<double>(c.offset) * 2 * 0x1p-24;
-          check("out", actual.out, expected.out, tolerance(dtype) + cancelled);
-          // values of few bits are rounded alike, not at random, by the subtraction of the block's
-          // mean (2^-25 of them) and by the additions: absolute, for the mean may be near 0
-          const double off = max_abs_error(actual.mean, expected.mean);
-          EXPECT(off <= 0x1p-23 * (1 + c.offset), "%s, %s, mean: off by %.3g", isa,
-                 describe(c, dtype, swish).c_str(), off);
-          check("rstd", actual.rstd, expected.rstd, kSingle);
-          const Result statistics = run(cpu::group_norm_forward, false);
-          EXPECT(same_bits(statistics.mean, actual.mean) && same_bits(statistics.rstd, actual.rstd),
-                 "%s: statistics alone differ", isa);
-          for (int threads : {1, 3}) {
-            with_threads(threads, [&] {
-              const Result again = run(cpu::group_norm_forward, true);
-              EXPECT(same_bits(again.out, actual.out) && same_bits(again.mean, actual.mean),
-                     "%s: %d threads differ", isa, threads);
-            });
-          }
+  for_each_group_norm([](const GroupNormProblem& problem) {
+    const GroupNormResult expected = problem.forward(ref::group_norm_forward);
+    for_each_isa([&](const char* isa) {
+      const GroupNormResult actual = problem.forward(cpu::group_norm_forward);
+      problem.check(isa, actual, expected);
+      const GroupNormResult statistics =
+          problem.forward(cpu::group_norm_forward, /*with_out=*/false);
+      EXPECT(same_bits(statistics.mean, actual.mean) && same_bits(statistics.rstd, actual.rstd),
+             "%s: statistics alone differ", isa);
+      for (int threads : {1, 3}) {
+        with_threads(threads, [&] {
+          const GroupNormResult again = problem.forward(cpu::group_norm_forward);
+          EXPECT(same_bits(again.out, actual.out) && same_bits(again.mean, actual.mean),
+                 "%s: %d threads differ", isa, threads);
         });
       }
-    }
-  }
+    });
+  });
 }
 
 VILG_TEST(group_norm_backward_against_ref) {
-  for (const Case& c : kCases) {
-    for (DType dtype : {kF, kH}) {
-      for (bool swish : {false, true}) {
-        const bool accumulate = swish != (dtype == kH);
-        const Data x = input(c, dtype, 1), dout(dtype, x.f32.size(), 2),
-                   before(dtype, x.f32.size(), 3);
-        const size_t channels = static_cast<size_t>(c.channels);
-        const auto gamma = random_floats(channels, 4), beta = random_floats(channels, 5);
-        const auto dgamma_before = random_floats(channels, 6),
-                   dbeta_before = random_floats(channels, 7);
-        std::vector<float> mean(static_cast<size_t>(c.batch * c.groups)), rstd(mean.size());
-        GroupNormForwardParams f;
-        f.x = x.data();
-        f.mean = mean.data();
-        f.rstd = rstd.data();
-        f.dtype = dtype;
-        f.batch = c.batch;
-        f.pixels = c.pixels;
-        f.channels = c.channels;
-        f.groups = c.groups;
-        ref::group_norm_forward(f, context());
-        GroupNormBackwardParams p;
-        p.dout = dout.data();
-        p.x = x.data();
-        p.gamma = gamma.data();
-        p.beta = beta.data();
-        p.mean = mean.data();
-        p.rstd = rstd.data();
-        p.dtype = dtype;
-        p.batch = c.batch;
-        p.pixels = c.pixels;
-        p.channels = c.channels;
-        p.groups = c.groups;
-        p.swish = swish;
-        p.accumulate = accumulate;
-        struct Result {
-          std::vector<float> dx, dgamma, dbeta;
-        };
-        const auto run = [&](auto op) {
-          Output dx(dtype, x.f32.size());
-          if (accumulate) dx.fill(before);
-          Guarded<float> dgamma(channels), dbeta(channels);
-          std::copy(dgamma_before.begin(), dgamma_before.end(), dgamma.data());
-          std::copy(dbeta_before.begin(), dbeta_before.end(), dbeta.data());
-          p.dx = dx.data();
-          p.dgamma = dgamma.data();
-          p.dbeta = dbeta.data();
-          op(p, context());
-          EXPECT(dx.intact() && dgamma.intact() && dbeta.intact(), "%s: wrote outside",
-                 describe(c, dtype, swish).c_str());
-          return Result{dx.values(), dgamma.values(), dbeta.values()};
-        };
-        const Result expected = run(ref::group_norm_backward);
-        for_each_isa([&](const char* isa) {
-          const Result actual = run(cpu::group_norm_backward);
-          const auto check = [&](const char* name, const std::vector<float>& a,
-                                 const std::vector<float>& e, double bound) {
-            const double error = relative_error(a, e);
-            EXPECT(error <= bound, "%s, %s, %s: %.3g, bound %.3g", isa,
-                   describe(c, dtype, swish).c_str(), name, error, bound);
-          };
-          check("dx", actual.dx, expected.dx, tolerance(dtype));
-          check("dgamma", actual.dgamma, expected.dgamma, 2 * kSingle);
-          check("dbeta", actual.dbeta, expected.dbeta, 2 * kSingle);
-          for (int threads : {1, 3}) {
-            with_threads(threads, [&] {
-              const Result again = run(cpu::group_norm_backward);
-              EXPECT(same_bits(again.dx, actual.dx) && same_bits(again.dgamma, actual.dgamma) &&
-                         same_bits(again.dbeta, actual.dbeta),
-                     "%s: %d threads differ", isa, threads);
-            });
-          }
+  for_each_group_norm([](const GroupNormProblem& problem) {
+    const GroupNormGradients expected = problem.backward(ref::group_norm_backward);
+    for_each_isa([&](const char* isa) {
+      const GroupNormGradients actual = problem.backward(cpu::group_norm_backward);
+      problem.check(isa, actual, expected);
+      for (int threads : {1, 3}) {
+        with_threads(threads, [&] {
+          EXPECT(problem.same(problem.backward(cpu::group_norm_backward), actual),
+                 "%s: %d threads differ", isa, threads);
         });
       }
-    }
-  }
+    });
+  });
 }
 
 VILG_TEST(group_norm_finite_differences) {

@@ -77,6 +77,11 @@ inline float exp2_fast(float x) {
   return y < 0x1p-126f ? 0.0f : y;
 }
 
+inline float reciprocal_fast(float x) {
+  const float y = 1.0f / (std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x);
+  return std::fabs(y) < 0x1p-126f ? std::copysign(0.0f, y) : y;
+}
+
 // --- collective operations ---------------------------------------------------------------------
 
 namespace detail {

@@ -67,7 +67,7 @@ VILG_TEST(cuda_wrappers_are_their_twins) {
         EXPECT(here[i] == there[i], "%s: word %zu is %08x, its twin gives %08x", c.name, i,
                there[i], here[i]);
       } else {
-        // ex2.approx.ftz.f32: 2 units in the last place (PTX ISA)
+        // ex2.approx.ftz.f32: 2 units in the last place, rcp.approx.ftz.f32: 1 (PTX ISA)
         const double expected = as_float(here[i]), actual = as_float(there[i]);
         EXPECT(std::abs(actual - expected) <= 0x1p-21 * std::abs(expected), "%s: %g, its twin %g",
                c.name, actual, expected);
