@@ -20,11 +20,11 @@ namespace {
 template <int kFragments, int kSteps, int kWidth>
 __device__ __forceinline__ void add_rows(float (&x)[kFragments][2 * kSteps][4],
                                          const uint32_t (&weights)[kFragments][4],
-                                         const SharedRows<kWidth>& rows, int row) {
+                                         const SharedRows<kWidth>& rows) {
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
     uint32_t b[4];
-    rows.right_transposed(b, row, step);
+    rows.right_transposed(b, 0, step);
 #pragma unroll
     for (int m = 0; m < kFragments; ++m) {
       multiply_bf16(x[m][2 * step], weights[m], b[0], b[1]);
@@ -105,8 +105,8 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
 #pragma unroll
     for (int i = 0; i < 2 * kFragments; ++i) {
       const int64_t position = rows.position[i];
-      base[i] = position >= 0 ? lse[block.head_index * s.sizes.stream_length() + position] * kLog2E
-                              : 0.0f;
+      base[i] =
+          position >= 0 ? lse[block.head_index * int64_t{s.length} + position] * kLog2E : 0.0f;
       if (position >= 0 && lane_id() % 4 == 0) {
         const int place = queries.warp_first() + lane_id() / 4 + 8 * i;
         statistics[statistics_index(s, block.head_index, queries.image(), place)] = {base[i],
@@ -116,18 +116,15 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
   }
 
   float sum[kFragments][2 * kSteps][4] = {};
-  const float scale = s.scale * kLog2E;
   queries.for_each_tile(
-      smem, s,
-      [&](const SharedRows<kWidth>& keys, const SharedRows<kWidth>& values, int row,
-          uint32_t seen) {
+      smem, s, [&](SharedRows<kWidth> keys, SharedRows<kWidth> values, uint32_t seen) {
 #pragma unroll 1
-        for (int half = 0; half < 2; ++half, row += 16, seen >>= 16) {
+        for (int half = 0; half < 2; ++half, seen >>= 16) {
           float weights[kFragments][2][4] = {}, dscores[kFragments][2][4] = {};
 #pragma unroll
           for (int step = 0; step < kSteps; ++step) {
             uint32_t b[4];
-            keys.right(b, row, step);
+            keys.right(b, 0, step);
 #pragma unroll
             for (int m = 0; m < kFragments; ++m) {
               multiply_bf16(weights[m][0], q_rows[m][step], b[0], b[1]);
@@ -137,7 +134,7 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
 #pragma unroll
           for (int step = 0; step < kSteps; ++step) {
             uint32_t b[4];
-            values.right(b, row, step);
+            values.right(b, 0, step);
 #pragma unroll
             for (int m = 0; m < kFragments; ++m) {
               multiply_bf16(dscores[m][0], dout_rows[m][step], b[0], b[1]);
@@ -146,21 +143,31 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
           }
 #pragma unroll
           for (int i = 0; i < 2 * kFragments; ++i) {
-            const uint32_t word = shuffle(seen, lane_id() / 4 + 8 * i) >> (lane_id() % 4 * 2);
 #pragma unroll
             for (int n = 0; n < 2; ++n) {
 #pragma unroll
-              for (int e = 0; e < 2; ++e) {
-                const float score = weights[i / 2][n][2 * (i % 2) + e];
-                float& dscore = dscores[i / 2][n][2 * (i % 2) + e];
-                const float weight = exp2_fast(fmaf(score, scale, -base[i]));
-                dscore = word >> (8 * n + e) & 1u ? weight * (dscore - delta[i]) : 0.0f;
+              for (int e = 2 * (i % 2); e < 2 * (i % 2) + 2; ++e) {
+                const float weight = exp2_fast(fmaf(weights[i / 2][n][e], s.scale2, -base[i]));
+                dscores[i / 2][n][e] = weight * (dscores[i / 2][n][e] - delta[i]);
+              }
+            }
+          }
+          if (ballot((seen & 0xffffu) == 0xffffu || lane_id() >= 16 * kFragments) != ~0u) {
+#pragma unroll
+            for (int i = 0; i < 2 * kFragments; ++i) {
+              const uint32_t word = shuffle(seen, lane_id() / 4 + 8 * i) >> (lane_id() % 4 * 2);
+#pragma unroll
+              for (int n = 0; n < 2; ++n) {
+                float* pair = &dscores[i / 2][n][2 * (i % 2)];
+                if (!(word >> (8 * n) & 1u)) pair[0] = 0;
+                if (!(word >> (8 * n) & 2u)) pair[1] = 0;
               }
             }
           }
           uint32_t left[kFragments][4];
           pack_left(left, dscores);
-          add_rows<kFragments, kSteps>(sum, left, keys, row);
+          add_rows<kFragments, kSteps>(sum, left, keys);
+          keys = keys.from(16), values = values.from(16);
         }
       });
 
@@ -195,11 +202,12 @@ struct KeyBlock {
   AttentionBlock block;
   int part;  // -1: all queries
   TileChunks chunks;
-  int begin, end;  // of the chunks
-  HeadRows<const T> queries, douts;
+  int begin, end;                 // of the chunks
+  uint32_t valid[Shape::kWarps];  // which of the warps' shared keys are valid text
+  const T *queries, *douts;
   // of the chunks that lie in shared memory
   Sight sights[2][Shape::kChunkRows];
-  float lse[2][Shape::kChunkRows], delta[2][Shape::kChunkRows];
+  alignas(8) float lse[2][Shape::kChunkRows], delta[2][Shape::kChunkRows];
 
   // The block's values, then two chunks of queries and gradients of outputs, then this.
   static constexpr int kValueBytes = Shape::kBlockPlaces * kWidth * 2;
@@ -218,28 +226,25 @@ struct KeyBlock {
     // the blocks of a head: its shared keys, part after part, and its image keys; the first have
     // the most queries
     const int shared = AttentionBlock::shared_blocks(s, Shape::kBlockPlaces);
-    const int blocks =
-        AttentionBlock::blocks_per_head(s, Shape::kBlockPlaces) + shared * (parts - 1);
-    const int index = static_cast<int>(blockIdx.x) % blocks;
+    const auto index = static_cast<int>(blockIdx.x);
     const bool is_part = parts > 1 && index < shared * parts;
     part = is_part ? index / shared : -1;
-    block = AttentionBlock::at(s, static_cast<int>(blockIdx.x) / blocks,
+    block = AttentionBlock::at(s, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y),
                                is_part ? index % shared : index - shared * (parts - 1),
                                Shape::kBlockPlaces);
     chunks = query_chunks(s, block.places, Shape::kChunkTiles);
-    const int count = chunks.count();
+    const int count = chunks.count;
     begin = is_part ? count * part / parts : 0;
     end = is_part ? count * (part + 1) / parts : count;
-    queries = {q + head_offset(s.qkv_strides, block), s.qkv_strides.token};
-    douts = {dout + head_offset(s.out_strides, block), s.out_strides.token};
+    queries = q + head_offset(s.qkv_strides, block);
+    douts = dout + head_offset(s.out_strides, block);
   }
 
   __device__ __forceinline__ void stage(unsigned char* smem, const AttentionStream& s,
                                         const QueryStatistics* statistics, int c) {
-    const Places places = chunks.at(c);
-    stage_rows<T, kWidth>(chunk(smem, c), queries, s, places);
-    stage_rows<T, kWidth>(chunk(smem, c) + Shape::kChunkBytes, douts, s, places);
-    copy_async_commit();
+    const Places places = chunks.at(c, Shape::kChunkTiles);
+    stage_rows<T, kWidth>(chunk(smem, c), queries, s.qkv_bytes, chunk(smem, c) + Shape::kChunkBytes,
+                          douts, s.out_bytes, s, places);
     const int row = static_cast<int>(threadIdx.x), place = places.first + row;
     if (row < places.count) {
       sights[c % 2][row] = sight_of(s, block.sample, places.image, place);
@@ -265,47 +270,62 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
   Keys& keys = Keys::in(smem);
   if (threadIdx.x == 0) keys.begin_block(s, parts.parts, dout, q);
   __syncthreads();
-  const SharedRows<kWidth> value_rows{smem};
-  stage_rows<T, kWidth>(smem, {v + head_offset(s.qkv_strides, keys.block), s.qkv_strides.token}, s,
-                        keys.block.places);
-  if (keys.begin < keys.end) {
-    keys.stage(smem, s, statistics, keys.begin);
-  } else {
-    copy_async_commit();
-  }
-  const auto warp_first = [&] { return keys.block.places.first + warp_id() * Shape::kRows; };
+  const auto warp_row = [] { return warp_id() * Shape::kRows; };
+  const auto warp_first = [&] { return keys.block.places.first + warp_row(); };
+  const SharedRows<kWidth> value_rows = SharedRows<kWidth>{smem}.from(warp_row());
   uint32_t k_rows[kFragments][kSteps][4];
-  load_fragments<T, kFragments, kSteps>(
-      k_rows, {k + head_offset(s.qkv_strides, keys.block), s.qkv_strides.token},
-      Rows::at(s, keys.block.places.image, warp_first()), s.head_size);
-  const uint32_t valid =
-      keys.block.places.image ? 0u : valid_text(s, keys.block.sample, warp_first());
+  {
+    // the keys pass through the chunk that is not yet used
+    unsigned char* const key_rows = Keys::chunk(smem, keys.begin + 1);
+    const int64_t offset = head_offset(s.qkv_strides, keys.block);
+    stage_rows<T, kWidth>(key_rows, k + offset, s.qkv_bytes, smem, v + offset, s.qkv_bytes, s,
+                          keys.block.places);
+    copy_async_commit();
+    if (keys.begin < keys.end) keys.stage(smem, s, statistics, keys.begin);
+    copy_async_commit();
+    if (!keys.block.places.image) {
+      const uint32_t valid = valid_text(s, keys.block.sample, warp_first());
+      if (lane_id() == 0) keys.valid[warp_id()] = valid;
+    }
+    copy_async_wait<1>();
+    __syncthreads();
+#pragma unroll
+    for (int m = 0; m < kFragments; ++m) {
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        SharedRows<kWidth>{key_rows}.from(warp_row()).left(k_rows[m][step], 16 * m, step);
+      }
+    }
+  }
 
   float dk_sum[kFragments][2 * kSteps][4] = {}, dv_sum[kFragments][2 * kSteps][4] = {};
-  const float scale = s.scale * kLog2E;
 #pragma unroll 1
   for (int c = keys.begin; c < keys.end; ++c) {
     copy_async_wait<0>();
     __syncthreads();
     if (c + 1 < keys.end) keys.stage(smem, s, statistics, c + 1);
-    const SharedRows<kWidth> queries{Keys::chunk(smem, c)};
-    const SharedRows<kWidth> douts{Keys::chunk(smem, c) + Shape::kChunkBytes};
-    const int count = keys.chunks.at(c).count;
+    copy_async_commit();
+    const SharedRows<kWidth> chunk{Keys::chunk(smem, c)};
+    const int count = keys.chunks.at(c, Shape::kChunkTiles).count;
 #pragma unroll 1
     for (int tile = 0; tile < count; tile += kTilePlaces) {
       // bit i: whether the query with the lane's number sees the warp's key i
       const Sight& sight = keys.sights[c % 2][tile + lane_id()];
-      const uint32_t seen = (keys.block.places.image ? image_word(sight, warp_first(), s.grid())
-                                                     : shared_word(sight, warp_first(), valid)) &
-                            low_bits(Shape::kRows);
+      const uint32_t seen =
+          (keys.block.places.image ? image_word(sight, warp_first(), s.grid)
+                                   : shared_word(sight, warp_first(), keys.valid[warp_id()])) &
+          low_bits(Shape::kRows);
       if (ballot(seen != 0) == 0) continue;
+      const bool some_unseen = ballot(seen == low_bits(Shape::kRows)) != ~0u;
 #pragma unroll 1
       for (int row = tile; row < tile + kTilePlaces; row += 16) {
+        const SharedRows<kWidth> queries = chunk.from(row);
+        const SharedRows<kWidth> douts = queries.from(Shape::kChunkRows);
         float weights[kFragments][2][4] = {}, dscores[kFragments][2][4] = {};
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
           uint32_t b[4];
-          queries.right(b, row, step);
+          queries.right(b, 0, step);
 #pragma unroll
           for (int m = 0; m < kFragments; ++m) {
             multiply_bf16(weights[m][0], k_rows[m][step], b[0], b[1]);
@@ -315,36 +335,56 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
           uint32_t b[4];
-          douts.right(b, row, step);
+          douts.right(b, 0, step);
 #pragma unroll
           for (int m = 0; m < kFragments; ++m) {
             uint32_t a[4];
-            value_rows.left(a, warp_id() * Shape::kRows + 16 * m, step);
+            value_rows.left(a, 16 * m, step);
             multiply_bf16(dscores[m][0], a, b[0], b[1]);
             multiply_bf16(dscores[m][1], a, b[2], b[3]);
           }
         }
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
+          const int query = row + 8 * n + lane_id() % 4 * 2;
+          const Vector<float, 2> lse = load_vector<2>(&keys.lse[c % 2][query]);
 #pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            const int query = row + 8 * n + lane_id() % 4 * 2 + e;
+          for (int m = 0; m < kFragments; ++m) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+              weights[m][n][e] = exp2_fast(fmaf(weights[m][n][e], s.scale2, -lse[e % 2]));
+            }
+          }
+        }
+        if (some_unseen) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const int query = row + 8 * (i / 2) + lane_id() % 4 * 2 + i % 2;
             const uint32_t word = shuffle(seen, query % kLanes) >> lane_id() / 4;
-            const float lse = keys.lse[c % 2][query], delta = keys.delta[c % 2][query];
 #pragma unroll
-            for (int i = 0; i < 2 * kFragments; ++i) {
-              float& weight = weights[i / 2][n][2 * (i % 2) + e];
-              float& dscore = dscores[i / 2][n][2 * (i % 2) + e];
-              weight = word >> (8 * i) & 1u ? exp2_fast(fmaf(weight, scale, -lse)) : 0.0f;
-              dscore = weight * (dscore - delta);
+            for (int m = 0; m < kFragments; ++m) {
+              if (!(word >> (16 * m) & 1u)) weights[m][i / 2][i % 2] = 0;
+              if (!(word >> (16 * m + 8) & 1u)) weights[m][i / 2][i % 2 + 2] = 0;
+            }
+          }
+        }
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const int query = row + 8 * n + lane_id() % 4 * 2;
+          const Vector<float, 2> delta = load_vector<2>(&keys.delta[c % 2][query]);
+#pragma unroll
+          for (int m = 0; m < kFragments; ++m) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+              dscores[m][n][e] = weights[m][n][e] * (dscores[m][n][e] - delta[e % 2]);
             }
           }
         }
         uint32_t left[kFragments][4];
         pack_left(left, weights);
-        add_rows<kFragments, kSteps>(dv_sum, left, douts, row);
+        add_rows<kFragments, kSteps>(dv_sum, left, douts);
         pack_left(left, dscores);
-        add_rows<kFragments, kSteps>(dk_sum, left, queries, row);
+        add_rows<kFragments, kSteps>(dk_sum, left, queries);
       }
     }
   }
@@ -413,7 +453,7 @@ void run(const AttentionBackwardParams& p, Queue& queue) {
   const int64_t shared = AttentionBlock::shared_blocks(s, Shape::kBlockPlaces);
   // two chunks of queries to a part: for T = 127 and 32 x 32 tokens 9 chunks in 5 parts, so that
   // these blocks take about as long as two of an image in a row layer
-  const int64_t chunks = ceil_div(s.sizes.stream_length(), Shape::kChunkRows);
+  const int64_t chunks = ceil_div(s.length, Shape::kChunkRows);
   KeyParts parts{nullptr, static_cast<int>(min(ceil_div(chunks, 2), int64_t{kMostParts})),
                  heads * KeyParts::head_elements(s)};
   const Workspace statistics(queue.allocator(), statistics_bytes(s, p.batch));
@@ -423,11 +463,12 @@ void run(const AttentionBackwardParams& p, Queue& queue) {
   const auto *q = static_cast<const T*>(p.q), *k = static_cast<const T*>(p.k);
   const auto *v = static_cast<const T*>(p.v), *dout = static_cast<const T*>(p.dout);
   auto *dk = static_cast<T*>(p.dk), *dv = static_cast<T*>(p.dv);
-  launch(queue, {dim3(heads * blocks), Shape::kThreads, QueryBlock<T, kWidth>::shared_bytes()},
+  launch(queue,
+         {dim3(blocks, p.heads, p.batch), Shape::kThreads, QueryBlock<T, kWidth>::shared_bytes()},
          query_gradient_kernel<T, kWidth>, s, static_cast<T*>(p.dq),
          statistics.as<QueryStatistics>(), dout, static_cast<const T*>(p.out), p.lse, q, k, v);
   launch(queue,
-         {dim3(heads * (blocks + shared * (parts.parts - 1))), Shape::kThreads,
+         {dim3(blocks + shared * (parts.parts - 1), p.heads, p.batch), Shape::kThreads,
           KeyBlock<T, kWidth>::shared_bytes()},
          key_gradient_kernel<T, kWidth>, s, dk, dv, parts, statistics.as<QueryStatistics>(), dout,
          q, k, v);
@@ -450,11 +491,7 @@ void run(const AttentionBackwardParams& p, Queue& queue) {
 }  // namespace
 
 void attention_backward(const AttentionBackwardParams& p, Queue& queue) {
-  const bool tensor_cores = p.compute == DType::kBFloat16 && p.head_size <= 128 &&
-                            has_pieces(p.dtype, p.head_size, p.qkv_strides) &&
-                            has_pieces(p.dtype, p.head_size, p.out_strides) &&
-                            aligned_to_16(p.q, p.k, p.v, p.out, p.dout, p.dq, p.dk, p.dv);
-  if (!tensor_cores) {
+  if (!fits_tensor_cores(p) || !aligned_to_16(p.out, p.dout, p.dq, p.dk, p.dv)) {
     attention_backward_plain(p, queue);
   } else if (p.dtype == DType::kFloat32) {
     run<float>(p, queue);

@@ -21,19 +21,20 @@ struct Accumulator {
   static constexpr int kFragments = AttentionShape<kWidth>::kFragments, kSteps = kWidth / 16;
   uint32_t q[kFragments][kSteps][4];
   float out[kFragments][2 * kSteps][4];
-  float largest[2 * kFragments], sum[2 * kFragments];  // sum: of this lane's keys
+  float largest[2 * kFragments], sum[2 * kFragments];  // before the scale; of this lane's keys
 
-  // Bit i of `seen`: whether the query that has the lane's number sees key i of the tile.
+  // Bit i of `seen`: whether the query that has the lane's number sees key i of the tile. `scale`
+  // is positive, and for base 2.
   __device__ __forceinline__ void add(const SharedRows<kWidth>& keys,
-                                      const SharedRows<kWidth>& values, int row, uint32_t seen,
+                                      const SharedRows<kWidth>& values, uint32_t seen,
                                       float scale) {
     float s[kFragments][4][4] = {};
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
+    for (int n = 0; n < 4; n += 2) {
 #pragma unroll
-      for (int n = 0; n < 4; n += 2) {
+      for (int step = 0; step < kSteps; ++step) {
         uint32_t b[4];
-        keys.right(b, row + 8 * n, step);
+        keys.right(b, 8 * n, step);
 #pragma unroll
         for (int m = 0; m < kFragments; ++m) {
           multiply_bf16(s[m][n], q[m][step], b[0], b[1]);
@@ -41,26 +42,33 @@ struct Accumulator {
         }
       }
     }
-    const bool some_unseen = ballot(seen == 0xffffffffu || lane_id() >= 16 * kFragments) != ~0u;
+    const auto lane = static_cast<int>(thread_number_again() % kLanes);
+    if (ballot(seen == ~0u || lane >= 16 * kFragments) != ~0u) {
+#pragma unroll
+      for (int i = 0; i < 2 * kFragments; ++i) {
+        const uint32_t word = shuffle(seen, lane / 4 + 8 * i) >> (lane % 4 * 2);
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+          float* scores = &s[i / 2][n][2 * (i % 2)];
+          if (!(word >> (8 * n) & 1u)) scores[0] = -INFINITY;
+          if (!(word >> (8 * n) & 2u)) scores[1] = -INFINITY;
+        }
+      }
+    }
+    uint32_t weights[2][kFragments][4];  // of 16 keys each, as the left operand
 #pragma unroll
     for (int i = 0; i < 2 * kFragments; ++i) {
-      uint32_t word = ~0u;
-      if (some_unseen) word = shuffle(seen, lane_id() / 4 + 8 * i) >> (lane_id() % 4 * 2);
       float new_largest = largest[i];
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& score = s[i / 2][n][2 * (i % 2) + e];
-          score = word >> (8 * n + e) & 1u ? score * scale : -INFINITY;
-          new_largest = fmaxf(new_largest, score);
-        }
+        const float* scores = &s[i / 2][n][2 * (i % 2)];
+        new_largest = fmaxf(new_largest, fmaxf(scores[0], scores[1]));
       }
       new_largest = quad_max(new_largest);
       // -infinity until the query has seen a key
-      const float base = new_largest == -INFINITY ? 0.0f : new_largest;
+      const float base = new_largest == -INFINITY ? 0.0f : new_largest * scale;
       if (ballot(new_largest != largest[i]) != 0) {
-        const float factor = exp2_fast(largest[i] - base);
+        const float factor = exp2_fast(fmaf(largest[i], scale, -base));
         largest[i] = new_largest;
         sum[i] *= factor;
 #pragma unroll
@@ -71,49 +79,44 @@ struct Accumulator {
       }
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& score = s[i / 2][n][2 * (i % 2) + e];
-          score = exp2_fast(score - base);
-          sum[i] += score;
-        }
+        const float* scores = &s[i / 2][n][2 * (i % 2)];
+        const float x = exp2_fast(fmaf(scores[0], scale, -base));
+        const float y = exp2_fast(fmaf(scores[1], scale, -base));
+        sum[i] += x + y;
+        weights[n / 2][i / 2][i % 2 + n % 2 * 2] = pack_bf16(x, y);
       }
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      uint32_t weights[kFragments][4];
-#pragma unroll
-      for (int m = 0; m < kFragments; ++m) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float* pair = &s[m][2 * half + i / 2][2 * (i % 2)];
-          weights[m][i] = pack_bf16(pair[0], pair[1]);
-        }
-      }
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
         uint32_t b[4];
-        values.right_transposed(b, row + 16 * half, step);
+        values.right_transposed(b, 16 * half, step);
 #pragma unroll
         for (int m = 0; m < kFragments; ++m) {
-          multiply_bf16(out[m][2 * step], weights[m], b[0], b[1]);
-          multiply_bf16(out[m][2 * step + 1], weights[m], b[2], b[3]);
+          multiply_bf16(out[m][2 * step], weights[half][m], b[0], b[1]);
+          multiply_bf16(out[m][2 * step + 1], weights[half][m], b[2], b[3]);
         }
       }
     }
   }
 };
 
-// Three blocks need 201 KB of shared memory, which sm_80 does not have.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr int kMostBlocks = 2;
-#else
-constexpr int kMostBlocks = 3;
-#endif
+template <int kFragments, int kSteps>
+__device__ __forceinline__ void negate(uint32_t (&x)[kFragments][kSteps][4]) {
+#pragma unroll
+  for (auto& fragment : x) {
+#pragma unroll
+    for (auto& step : fragment) {
+#pragma unroll
+      for (uint32_t& pair : step) pair ^= 0x80008000u;
+    }
+  }
+}
 
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads,
-                                  kWidth <= 64 && sizeof(T) == 2 ? kMostBlocks : 2)
+                                  kWidth <= 64 && sizeof(T) == 2 ? 3 : 2)
     attention_forward_kernel(AttentionStream s, T* out, float* lse, const T* q, const T* k,
                              const T* v) {
   using Queries = QueryBlock<T, kWidth>;
@@ -125,13 +128,13 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads,
   load_fragments<T, kFragments, kSteps>(
       sums.q, {q + head_offset(s.qkv_strides, block), s.qkv_strides.token}, queries.rows(s),
       s.head_size);
+  if (s.scale < 0) negate(sums.q);
 #pragma unroll
   for (float& x : sums.largest) x = -INFINITY;
 
-  queries.for_each_tile(
-      smem, s,
-      [&](const SharedRows<kWidth>& keys, const SharedRows<kWidth>& values, int row,
-          uint32_t seen) { sums.add(keys, values, row, seen, s.scale * kLog2E); });
+  queries.for_each_tile(smem, s,
+                        [&](const SharedRows<kWidth>& keys, const SharedRows<kWidth>& values,
+                            uint32_t seen) { sums.add(keys, values, seen, s.size2); });
 
   const typename Queries::Rows rows = queries.rows(s);
   float factors[2 * kFragments];
@@ -140,8 +143,8 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads,
     const float sum = quad_sum(sums.sum[i]);
     factors[i] = 1.0f / sum;
     if (lse && lane_id() % 4 == 0 && rows.position[i] >= 0) {
-      lse[block.head_index * s.sizes.stream_length() + rows.position[i]] =
-          sums.largest[i] * kLn2 + logf(sum);
+      lse[block.head_index * int64_t{s.length} + rows.position[i]] =
+          sums.largest[i] * s.size2 * kLn2 + logf(sum);
     }
   }
   store_fragments<kFragments, kSteps>(
@@ -152,11 +155,11 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads,
 template <typename T, int kWidth>
 void run(const AttentionForwardParams& p, Queue& queue) {
   using Shape = AttentionShape<kWidth>;
-  const AttentionStream stream = AttentionStream::of(p);
-  const int64_t blocks =
-      p.batch * p.heads * AttentionBlock::blocks_per_head(stream, Shape::kBlockPlaces);
-  launch(queue, {dim3(blocks), Shape::kThreads, QueryBlock<T, kWidth>::shared_bytes()},
-         attention_forward_kernel<T, kWidth>, stream, static_cast<T*>(p.out), p.lse,
+  const AttentionStream s = AttentionStream::of(p);
+  launch(queue,
+         {dim3(AttentionBlock::blocks_per_head(s, Shape::kBlockPlaces), p.heads, p.batch),
+          Shape::kThreads, QueryBlock<T, kWidth>::shared_bytes()},
+         attention_forward_kernel<T, kWidth>, s, static_cast<T*>(p.out), p.lse,
          static_cast<const T*>(p.q), static_cast<const T*>(p.k), static_cast<const T*>(p.v));
 }
 
@@ -174,11 +177,7 @@ void run(const AttentionForwardParams& p, Queue& queue) {
 }  // namespace
 
 void attention_forward(const AttentionForwardParams& p, Queue& queue) {
-  const bool tensor_cores = p.compute == DType::kBFloat16 && p.head_size <= 128 &&
-                            has_pieces(p.dtype, p.head_size, p.qkv_strides) &&
-                            has_pieces(p.dtype, p.head_size, p.out_strides) &&
-                            aligned_to_16(p.q, p.k, p.v, p.out);
-  if (!tensor_cores) {
+  if (!fits_tensor_cores(p) || !aligned_to_16(p.out)) {
     attention_forward_plain(p, queue);
   } else if (p.dtype == DType::kFloat32) {
     run<float>(p, queue);

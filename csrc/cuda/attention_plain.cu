@@ -106,14 +106,18 @@ __device__ __forceinline__ void store(const HeadRows<T>& to, const float (&sum)[
 // Which keys of the tile the query with the lane's number sees.
 __device__ __forceinline__ uint32_t seen_keys(const AttentionStream& s, int sample,
                                               const Sight& sight, const Places& keys) {
-  return keys.image ? image_word(sight, keys.first, s.grid())
+  return keys.image ? image_word(sight, keys.first, s.grid)
                     : shared_word(sight, keys.first, valid_text(s, sample, keys.first));
 }
 
+// The grid has the samples and the slices of a head in its last dimension.
 __device__ __forceinline__ AttentionBlock this_block(const AttentionStream& s) {
-  const int blocks = AttentionBlock::blocks_per_head(s, kTilePlaces);
-  return AttentionBlock::at(s, static_cast<int>(blockIdx.x) / blocks,
-                            static_cast<int>(blockIdx.x) % blocks, kTilePlaces);
+  const int slices = (s.head_size + kSlice - 1) / kSlice;
+  return AttentionBlock::at(s, static_cast<int>(blockIdx.z) / slices, static_cast<int>(blockIdx.y),
+                            static_cast<int>(blockIdx.x), kTilePlaces);
+}
+__device__ __forceinline__ int this_slice(const AttentionStream& s) {
+  return static_cast<int>(blockIdx.z) % ((s.head_size + kSlice - 1) / kSlice);
 }
 
 template <typename T>
@@ -122,13 +126,13 @@ __global__ void __launch_bounds__(kThreads, 3)
   VILG_SHARED_MEMORY(smem);
   Scratch& scratch = *reinterpret_cast<Scratch*>(smem);
   const AttentionBlock block = this_block(s);
-  const int slice = static_cast<int>(blockIdx.y);
+  const int slice = this_slice(s);
   const int64_t in = head_offset(s.qkv_strides, block), in_stride = s.qkv_strides.token;
   const Sight sight = sight_of(s, block.sample, block.places.image, block.places.first + lane_id());
   float largest = -INFINITY, sum = 0, result[kElements] = {};
   const TileChunks tiles = key_chunks(s, block.places, 1);
-  for (int i = 0; i < tiles.count(); ++i) {
-    const Places keys = tiles.at(i);
+  for (int i = 0; i < tiles.count; ++i) {
+    const Places keys = tiles.at(i, 1);
     const uint32_t seen = seen_keys(s, block.sample, sight, keys);
     if (ballot(seen != 0) == 0) continue;
     float scores[kColumns];
@@ -136,7 +140,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     const uint32_t word = shuffle(seen, tile_row() % kLanes);
     float new_largest = largest;
     for (int j = 0; j < kColumns; ++j) {
-      scores[j] = word >> tile_column(j) & 1u ? scores[j] * (s.scale * kLog2E) : -INFINITY;
+      scores[j] = word >> tile_column(j) & 1u ? scores[j] * s.scale2 : -INFINITY;
       new_largest = fmaxf(new_largest, scores[j]);
     }
     new_largest = quad_max(new_largest);
@@ -157,7 +161,7 @@ __global__ void __launch_bounds__(kThreads, 3)
   store<T>({out + at, s.out_strides.token}, result, 1.0f / sum, s, block.places, slice);
   const int place = block.places.first + tile_row();
   if (lse && slice == 0 && threadIdx.x % 4 == 0 && place < s.places(block.places.image)) {
-    lse[block.head_index * s.sizes.stream_length() + s.position(block.places.image, place)] =
+    lse[block.head_index * int64_t{s.length} + s.position(block.places.image, place)] =
         largest * kLn2 + logf(sum);
   }
 }
@@ -170,7 +174,7 @@ __global__ void __launch_bounds__(kThreads, 3)
   VILG_SHARED_MEMORY(smem);
   Scratch& scratch = *reinterpret_cast<Scratch*>(smem);
   const AttentionBlock block = this_block(s);
-  const int slice = static_cast<int>(blockIdx.y);
+  const int slice = this_slice(s);
   const int64_t in = head_offset(s.qkv_strides, block), in_stride = s.qkv_strides.token;
   const int64_t at = head_offset(s.out_strides, block), out_stride = s.out_strides.token;
   const Sight sight = sight_of(s, block.sample, block.places.image, block.places.first + lane_id());
@@ -182,7 +186,7 @@ __global__ void __launch_bounds__(kThreads, 3)
       const int64_t i = at + position * out_stride + d;
       mine.delta = fmaf(to_float(dout[i]), to_float(out[i]), mine.delta);
     }
-    mine.lse = lse[block.head_index * s.sizes.stream_length() + position] * kLog2E;
+    mine.lse = lse[block.head_index * int64_t{s.length} + position] * kLog2E;
   }
   mine.delta = quad_sum(mine.delta);
   if (slice == 0 && threadIdx.x % 4 == 0 && place < s.places(block.places.image)) {
@@ -190,8 +194,8 @@ __global__ void __launch_bounds__(kThreads, 3)
   }
   float result[kElements] = {};
   const TileChunks tiles = key_chunks(s, block.places, 1);
-  for (int i = 0; i < tiles.count(); ++i) {
-    const Places keys = tiles.at(i);
+  for (int i = 0; i < tiles.count; ++i) {
+    const Places keys = tiles.at(i, 1);
     const uint32_t seen = seen_keys(s, block.sample, sight, keys);
     if (ballot(seen != 0) == 0) continue;
     float scores[kColumns], dweights[kColumns];
@@ -200,9 +204,8 @@ __global__ void __launch_bounds__(kThreads, 3)
                 s);
     const uint32_t word = shuffle(seen, tile_row() % kLanes);
     for (int j = 0; j < kColumns; ++j) {
-      const float weight = word >> tile_column(j) & 1u
-                               ? exp2_fast(fmaf(scores[j], s.scale * kLog2E, -mine.lse))
-                               : 0.0f;
+      const float weight =
+          word >> tile_column(j) & 1u ? exp2_fast(fmaf(scores[j], s.scale2, -mine.lse)) : 0.0f;
       scratch.weights[0][tile_row()][tile_column(j)] = weight * (dweights[j] - mine.delta);
     }
     add_weighted<T>(result, scratch, scratch.weights[0], {k + in, in_stride}, keys, s, slice);
@@ -218,13 +221,13 @@ __global__ void __launch_bounds__(kThreads, 2)
   VILG_SHARED_MEMORY(smem);
   Scratch& scratch = *reinterpret_cast<Scratch*>(smem);
   const AttentionBlock block = this_block(s);
-  const int slice = static_cast<int>(blockIdx.y);
+  const int slice = this_slice(s);
   const int64_t in = head_offset(s.qkv_strides, block), in_stride = s.qkv_strides.token;
   const int64_t at = head_offset(s.out_strides, block), out_stride = s.out_strides.token;
   float dk_sum[kElements] = {}, dv_sum[kElements] = {};
   const TileChunks tiles = query_chunks(s, block.places, 1);
-  for (int i = 0; i < tiles.count(); ++i) {
-    const Places queries = tiles.at(i);
+  for (int i = 0; i < tiles.count; ++i) {
+    const Places queries = tiles.at(i, 1);
     const Sight sight = sight_of(s, block.sample, queries.image, queries.first + lane_id());
     const uint32_t seen = seen_keys(s, block.sample, sight, block.places);
     if (ballot(seen != 0) == 0) continue;
@@ -239,7 +242,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       if (sees) {
         const QueryStatistics query = statistics[statistics_index(
             s, block.head_index, queries.image, queries.first + tile_column(j))];
-        weight = exp2_fast(fmaf(scores[j], s.scale * kLog2E, -query.lse));
+        weight = exp2_fast(fmaf(scores[j], s.scale2, -query.lse));
         dscore = weight * (dweights[j] - query.delta);
       }
       scratch.weights[0][tile_row()][tile_column(j)] = weight;
@@ -254,8 +257,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 }
 
 Grid grid_of(const AttentionParams& p, const AttentionStream& s) {
-  return {dim3(p.batch * p.heads * AttentionBlock::blocks_per_head(s, kTilePlaces),
-               ceil_div(p.head_size, kSlice)),
+  return {dim3(AttentionBlock::blocks_per_head(s, kTilePlaces), p.heads,
+               p.batch * ceil_div(p.head_size, kSlice)),
           kThreads, sizeof(Scratch)};
 }
 

@@ -14,7 +14,8 @@ namespace vilg::cuda {
 inline constexpr int kTilePlaces = 32;
 inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
-// What every attention kernel is told of its stream.
+// What every attention kernel is told of its stream. Sizes are computed beforehand: parameters of a
+// kernel cost it no registers.
 struct AttentionStream {
   StreamSizes sizes;
   Pattern pattern;
@@ -22,29 +23,56 @@ struct AttentionStream {
   const uint8_t* text_valid;  // (B, T) or null
   AttentionStrides qkv_strides, out_strides;
   int heads, head_size;
-  float scale;
+  int text, grid, image, length;    // tokens; the side of the image
+  int text_at, start_at, image_at;  // positions of the first ones, and of IMG
+  int qkv_bytes, out_bytes;         // from token to token, where 32 bits hold it
+  float scale, scale2, size2;       // scale2: for scores to base 2; size2: without its sign
 
   static AttentionStream of(const AttentionParams& p) {
-    return {p.sizes,
-            p.pattern,
-            p.direction,
-            p.text_valid,
-            p.qkv_strides,
-            p.out_strides,
-            static_cast<int>(p.heads),
-            static_cast<int>(p.head_size),
-            p.scale};
+    AttentionStream s{};
+    s.sizes = p.sizes, s.pattern = p.pattern, s.direction = p.direction;
+    s.text_valid = p.text_valid;
+    s.qkv_strides = p.qkv_strides, s.out_strides = p.out_strides;
+    s.heads = static_cast<int>(p.heads), s.head_size = static_cast<int>(p.head_size);
+    s.text = static_cast<int>(p.sizes.text_length), s.grid = static_cast<int>(p.sizes.grid);
+    s.image = s.grid * s.grid, s.length = s.text + 1 + s.image;
+    s.text_at = static_cast<int>(p.sizes.text_start(p.direction));
+    s.start_at = static_cast<int>(p.sizes.image_start(p.direction)), s.image_at = s.start_at + 1;
+    const auto element = static_cast<int64_t>(dtype_size(p.dtype));
+    s.qkv_bytes = static_cast<int>(p.qkv_strides.token * element);
+    s.out_bytes = static_cast<int>(p.out_strides.token * element);
+    s.scale = p.scale, s.scale2 = p.scale * kLog2E;
+    // not 0, for a score that is not seen is -infinity before the scale
+    s.size2 = max(fabsf(s.scale2), 1e-30f);
+    return s;
   }
-  VILG_HOST_DEVICE int text() const { return static_cast<int>(sizes.text_length); }
-  VILG_HOST_DEVICE int grid() const { return static_cast<int>(sizes.grid); }
-  VILG_HOST_DEVICE int places(bool image) const {
-    return static_cast<int>(image ? sizes.image_length() : sizes.text_length + 1);
+  VILG_HOST_DEVICE int places(bool of_image) const { return of_image ? image : text + 1; }
+  VILG_HOST_DEVICE int position(bool of_image, int place) const {
+    if (of_image) return image_at + image_at_place(pattern, place, grid);
+    return place < text ? text_at + place : start_at;
   }
-  VILG_HOST_DEVICE int64_t position(bool image, int place) const {
-    if (image) {
-      return sizes.image_start(direction) + 1 + image_at_place(pattern, place, grid());
+};
+
+// Positions of one place after another, with a single division.
+struct PlaceWalk {
+  int place, within, line, wrap, step;  // of `within` places to a line, `step` positions apart
+  int start_place, start;
+
+  VILG_HOST_DEVICE static PlaceWalk from(const AttentionStream& s, bool image, int place) {
+    if (image && s.pattern == Pattern::kColumn) {
+      const int line = place / s.grid;
+      return {place, place - line * s.grid, s.image_at + line, s.grid, s.grid, -1, 0};
     }
-    return place < text() ? sizes.text_start(direction) + place : sizes.image_start(direction);
+    return {place,     place, image ? s.image_at : s.text_at, INT32_MAX, 1, image ? -1 : s.text,
+            s.start_at};
+  }
+  VILG_HOST_DEVICE int position() const {
+    return place == start_place ? start : within * step + line;
+  }
+  VILG_HOST_DEVICE void advance(int places) {
+    place += places;
+    within += places;
+    while (within >= wrap) within -= wrap, ++line;
   }
 };
 
@@ -67,17 +95,17 @@ VILG_HOST_DEVICE inline Sight sight_of(const AttentionStream& s, int sample, boo
     sight.first = window.first, sight.last = window.last;
     sight.left = window.left, sight.right = window.right;
   } else {
-    if (place == s.text()) token = {Segment::kStart, 0};
-    if (place < s.text() && s.text_valid && !s.text_valid[sample * s.sizes.text_length + place]) {
+    if (place == s.text) token = {Segment::kStart, 0};
+    if (place < s.text && s.text_valid && !s.text_valid[int64_t{sample} * s.text + place]) {
       sight.alone = place;
       return sight;
     }
     if (s.direction == Direction::kImageToText) {
-      sight.last = s.places(true) - 1, sight.right = s.grid() - 1;
+      sight.last = s.image - 1, sight.right = s.grid - 1;
     }
   }
   sight.text_end = static_cast<int>(visible_text(s.direction, token, s.sizes));
-  if (sees_start(s.direction, token)) sight.alone = s.text();
+  if (sees_start(s.direction, token)) sight.alone = s.text;
   return sight;
 }
 
@@ -106,8 +134,8 @@ VILG_HOST_DEVICE inline uint32_t image_word(const Sight& sight, int base, int gr
 // The 32 places from `base` that are valid text, in every lane. All lanes must call.
 __device__ __forceinline__ uint32_t valid_text(const AttentionStream& s, int sample, int base) {
   const int place = base + lane_id();
-  return ballot(place < s.text() &&
-                (!s.text_valid || s.text_valid[sample * s.sizes.text_length + place] != 0));
+  return ballot(place < s.text &&
+                (!s.text_valid || s.text_valid[int64_t{sample} * s.text + place] != 0));
 }
 
 // A run of places in one segment.
@@ -116,32 +144,29 @@ struct Places {
   int first, count;
 };
 
-// Tiles in both segments, in chunks of `chunk_tiles` tiles that lie in one segment each: what a
-// block goes through.
+// Tiles in both segments, in chunks of up to `chunk_tiles` tiles that lie in one segment each: what
+// a block goes through.
 struct TileChunks {
-  int shared_first, shared_tiles, image_first, image_tiles, chunk_tiles;
+  int count, shared_chunks;
+  int shared_first, shared_tiles, image_first, image_tiles;
 
   VILG_HOST_DEVICE static TileChunks over(PlaceRange shared, PlaceRange image, int chunk_tiles) {
-    TileChunks chunks{0, 0, 0, 0, chunk_tiles};
+    TileChunks c{};
     if (shared.first <= shared.last) {
-      chunks.shared_first = shared.first / kTilePlaces;
-      chunks.shared_tiles = shared.last / kTilePlaces + 1 - chunks.shared_first;
+      c.shared_first = shared.first / kTilePlaces;
+      c.shared_tiles = shared.last / kTilePlaces + 1 - c.shared_first;
     }
     if (image.first <= image.last) {
-      chunks.image_first = image.first / kTilePlaces;
-      chunks.image_tiles = image.last / kTilePlaces + 1 - chunks.image_first;
+      c.image_first = image.first / kTilePlaces;
+      c.image_tiles = image.last / kTilePlaces + 1 - c.image_first;
     }
-    return chunks;
+    c.shared_chunks = (c.shared_tiles + chunk_tiles - 1) / chunk_tiles;
+    c.count = c.shared_chunks + (c.image_tiles + chunk_tiles - 1) / chunk_tiles;
+    return c;
   }
-  VILG_HOST_DEVICE int shared_chunks() const {
-    return (shared_tiles + chunk_tiles - 1) / chunk_tiles;
-  }
-  VILG_HOST_DEVICE int count() const {
-    return shared_chunks() + (image_tiles + chunk_tiles - 1) / chunk_tiles;
-  }
-  VILG_HOST_DEVICE Places at(int chunk) const {
-    const bool image = chunk >= shared_chunks();
-    const int tile = (image ? chunk - shared_chunks() : chunk) * chunk_tiles;
+  VILG_HOST_DEVICE Places at(int chunk, int chunk_tiles) const {
+    const bool image = chunk >= shared_chunks;
+    const int tile = (image ? chunk - shared_chunks : chunk) * chunk_tiles;
     const int left = (image ? image_tiles : shared_tiles) - tile;
     return {image, ((image ? image_first : shared_first) + tile) * kTilePlaces,
             (left < chunk_tiles ? left : chunk_tiles) * kTilePlaces};
@@ -152,7 +177,7 @@ struct TileChunks {
 VILG_HOST_DEVICE inline TileChunks key_chunks(const AttentionStream& s, const Places& queries,
                                               int chunk_tiles) {
   const bool draws = s.direction == Direction::kTextToImage;
-  const int start = s.text(), end = s.places(true) - 1;
+  const int start = s.text, end = s.image - 1;
   PlaceRange shared{0, start}, image{0, draws ? -1 : end};
   if (queries.image) {
     if (!draws) shared.first = start;  // of the shared places they see IMG only
@@ -167,7 +192,7 @@ VILG_HOST_DEVICE inline TileChunks key_chunks(const AttentionStream& s, const Pl
 VILG_HOST_DEVICE inline TileChunks query_chunks(const AttentionStream& s, const Places& keys,
                                                 int chunk_tiles) {
   const bool draws = s.direction == Direction::kTextToImage;
-  const int start = s.text(), end = s.places(true) - 1, last = keys.first + keys.count - 1;
+  const int start = s.text, end = s.image - 1, last = keys.first + keys.count - 1;
   PlaceRange shared{0, start}, image{0, end};
   if (keys.image) {
     if (draws) shared.last = -1;
@@ -180,7 +205,7 @@ VILG_HOST_DEVICE inline TileChunks query_chunks(const AttentionStream& s, const 
 }
 
 // Which places of which head and sample a block has: blocks of `block_places` places, first those
-// of the shared segment, then those of the image; head after head.
+// of the shared segment, then those of the image. The grid is (blocks of a head, heads, samples).
 struct AttentionBlock {
   int sample, head, head_index;  // head_index: over all samples
   Places places;
@@ -189,16 +214,16 @@ struct AttentionBlock {
     return (s.places(false) + block_places - 1) / block_places;
   }
   VILG_HOST_DEVICE static int blocks_per_head(const AttentionStream& s, int block_places) {
-    return shared_blocks(s, block_places) + (s.places(true) + block_places - 1) / block_places;
+    return shared_blocks(s, block_places) + (s.image + block_places - 1) / block_places;
   }
   // The block with number `index` of its head.
-  VILG_HOST_DEVICE static AttentionBlock at(const AttentionStream& s, int head_index, int index,
-                                            int block_places) {
+  VILG_HOST_DEVICE static AttentionBlock at(const AttentionStream& s, int sample, int head,
+                                            int index, int block_places) {
     const int shared = shared_blocks(s, block_places);
     const bool image = index >= shared;
-    return {head_index / s.heads,
-            head_index % s.heads,
-            head_index,
+    return {sample,
+            head,
+            sample * s.heads + head,
             {image, (image ? index - shared : index) * block_places, block_places}};
   }
 };
@@ -215,10 +240,10 @@ struct alignas(8) QueryStatistics {
 };
 VILG_HOST_DEVICE inline int64_t statistics_index(const AttentionStream& s, int head_index,
                                                  bool image, int place) {
-  return head_index * s.sizes.stream_length() + (image ? s.places(false) : 0) + place;
+  return int64_t{head_index} * s.length + (image ? s.text + 1 : 0) + place;
 }
 inline size_t statistics_bytes(const AttentionStream& s, int64_t batch) {
-  return static_cast<size_t>(batch * s.heads * s.sizes.stream_length()) * sizeof(QueryStatistics);
+  return static_cast<size_t>(batch * s.heads * s.length) * sizeof(QueryStatistics);
 }
 
 }  // namespace vilg::cuda

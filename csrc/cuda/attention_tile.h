@@ -3,8 +3,11 @@
 #pragma once
 
 #include "cuda/attention_sight.h"
+#include "cuda/launch.h"
 
 namespace vilg::cuda {
+
+inline constexpr int kMostText = 8192;
 
 // Head sizes up to kWidth. Blocks are four warps; a warp has kRows rows of its own (queries, or
 // keys in the second half of the backward pass), which share every operand read from shared memory:
@@ -28,26 +31,30 @@ struct SharedRows {
   unsigned char* data;
 
   static __device__ __forceinline__ int offset(int row, int piece) {
-    const int turn = kWidth == 32 ? row / 2 % 4 : row % 8;
-    return row * kWidth * 2 + (piece ^ turn) * 16;
+    const int turn = kWidth == 32 ? row / 2 & 3 : row & 7;
+    return row * kWidth * 2 ^ (piece ^ turn) * 16;
   }
-  // Where this lane's row of a 16 x 16 operand begins: rows from `row`, a multiple of 8, elements
-  // from 16 step. Written so that the step costs one exclusive or and no register of its own.
-  __device__ __forceinline__ const unsigned char* at(int row, int lane_row, int lane_piece,
-                                                     int step) const {
-    return data + ((row * kWidth * 2 + offset(lane_row, lane_piece)) ^ step * 32);
-  }
-  // 16 rows as the left operand.
+  __device__ __forceinline__ SharedRows from(int row) const { return {data + row * kWidth * 2}; }
+
+  // 16 rows from `row`, a constant, elements 16 step ... of each: as the left operand,
   __device__ __forceinline__ void left(uint32_t (&a)[4], int row, int step) const {
     load_matrices(a, at(row, lane_id() % 16, lane_id() / 16, step));
   }
-  // 16 rows as 16 columns of the right operand: a product with rows.
+  // as 16 columns of the right operand: a product with rows,
   __device__ __forceinline__ void right(uint32_t (&b)[4], int row, int step) const {
     load_matrices(b, at(row, lane_id() % 8 + lane_id() / 16 * 8, lane_id() / 8 % 2, step));
   }
-  // 16 rows as 16 rows of the right operand: a sum over rows.
+  // as 16 rows of the right operand: a sum over rows.
   __device__ __forceinline__ void right_transposed(uint32_t (&b)[4], int row, int step) const {
     load_matrices_transposed(b, at(row, lane_id() % 16, lane_id() / 16, step));
+  }
+
+ private:
+  // Where the lane's row of the operand begins. The lane's part stays the same all the while, the
+  // step costs an exclusive or and an addition, and rows go into the instruction.
+  __device__ __forceinline__ const unsigned char* at(int row, int lane_row, int lane_piece,
+                                                     int step) const {
+    return data + (offset(lane_row, lane_piece) ^ step * 32) + row * kWidth * 2;
   }
 };
 
@@ -57,6 +64,11 @@ struct HeadRows {
   T* data;
   int64_t stride;
 };
+
+template <typename T>
+__device__ __forceinline__ const T* shifted(const T* address, int64_t bytes) {
+  return reinterpret_cast<const T*>(reinterpret_cast<const char*>(address) + bytes);
+}
 
 // Eight elements as bf16, zeros unless `given`: past the registers where they are bf16 already.
 __device__ __forceinline__ void stage_piece(unsigned char* to, const bf16* from, bool given) {
@@ -72,30 +84,38 @@ __device__ __forceinline__ void stage_piece(unsigned char* to, const float* from
   *reinterpret_cast<uint4*>(to) = piece;
 }
 
-// The rows of `places`, by the whole block; rows past the end of the segment and elements past the
-// head size are zero. Eight lanes read the 128 bytes of one row and head, so places that lie far
-// apart, as those of a column, cost no more than neighbours.
+// The rows of `places` of two operands of one head, token after token a_bytes and b_bytes apart, by
+// the whole block; rows past the end of the segment and elements past the head size are zero. Eight
+// lanes read the 128 bytes of one row, so places that lie far apart, as those of a column, cost no
+// more than neighbours.
 template <typename T, int kWidth>
-__device__ __forceinline__ void stage_rows(unsigned char* to, const HeadRows<const T>& from,
+__device__ __forceinline__ void stage_rows(unsigned char* to_a, const T* a, int a_bytes,
+                                           unsigned char* to_b, const T* b, int b_bytes,
                                            const AttentionStream& s, const Places& places) {
-  constexpr int kPieces = kWidth / 8, kThreads = AttentionShape<kWidth>::kThreads;
-  const int end = s.places(places.image), element = static_cast<int>(threadIdx.x) % kPieces * 8;
+  constexpr int kPieces = kWidth / 8;
+  constexpr int kStep = AttentionShape<kWidth>::kThreads / kPieces;  // rows
+  static_assert(kTilePlaces % kStep == 0 && kStep % 8 == 0);
+  const unsigned thread = thread_number_again();
+  const int element = static_cast<int>(thread % kPieces * 8);
+  int row = static_cast<int>(thread / kPieces);
+  int offset = SharedRows<kWidth>::offset(row, element / 8);
+  const int end = element < s.head_size ? s.places(places.image) : 0;
+  if (element < s.head_size) a += element, b += element;
+  PlaceWalk walk = PlaceWalk::from(s, places.image, places.first + row);
   // what passes through registers is read ahead; asynchronous copies need no registers to wait in
-#pragma unroll(sizeof(T) == 2 ? 1 : 4)
-  for (int row = static_cast<int>(threadIdx.x) / kPieces; row < places.count;
-       row += kThreads / kPieces) {
-    const int place = places.first + row;
-    const bool given = place < end && element < s.head_size;
-    const T* address = from.data;
-    if (given) address += s.position(places.image, place) * from.stride + element;
-    stage_piece(to + SharedRows<kWidth>::offset(row, element / 8), address, given);
+#pragma unroll(sizeof(T) == 2 ? 1 : 2)
+  for (; row < places.count; row += kStep, offset += kStep * kWidth * 2, walk.advance(kStep)) {
+    const bool given = walk.place < end;
+    const int position = given ? walk.position() : 0;
+    stage_piece(to_a + offset, shifted(a, int64_t{position} * a_bytes), given);
+    stage_piece(to_b + offset, shifted(b, int64_t{position} * b_bytes), given);
   }
 }
 
 // Where the rows that this lane has of its warp's fragments lie: rows lane / 4 + 8 i. -1: nowhere.
 template <int kFragments>
 struct FragmentRows {
-  int64_t position[2 * kFragments];
+  int position[2 * kFragments];
 
   // The warp's rows are the places from `first`.
   static __device__ __forceinline__ FragmentRows at(const AttentionStream& s, bool image,
@@ -130,7 +150,7 @@ __device__ __forceinline__ void load_fragments(uint32_t (&a)[kFragments][kSteps]
     for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int64_t position = rows.position[2 * m + i % 2];
+        const int position = rows.position[2 * m + i % 2];
         const int element = 16 * step + 8 * (i / 2);
         a[m][step][i] = position >= 0 && element < head_size
                             ? load_pair(x.data + position * x.stride + element + lane_id() % 4 * 2)
@@ -230,24 +250,26 @@ class QueryBlock {
   static __device__ __forceinline__ QueryBlock& begin(unsigned char* smem, const AttentionStream& s,
                                                       const T* k, const T* v) {
     auto& self = *reinterpret_cast<QueryBlock*>(smem + 4 * Shape::kChunkBytes);
+    // those with the most keys first
+    const auto index = static_cast<int>(
+        s.direction == Direction::kTextToImage ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+    const AttentionBlock block = AttentionBlock::at(
+        s, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y), index, Shape::kBlockPlaces);
     if (threadIdx.x == 0) {
-      const int blocks = AttentionBlock::blocks_per_head(s, Shape::kBlockPlaces);
-      int index = static_cast<int>(blockIdx.x) % blocks;
-      // those with the most keys first
-      if (s.direction == Direction::kTextToImage) index = blocks - 1 - index;
-      self.block_ =
-          AttentionBlock::at(s, static_cast<int>(blockIdx.x) / blocks, index, Shape::kBlockPlaces);
-      const int64_t offset = head_offset(s.qkv_strides, self.block_);
-      self.keys_ = {k + offset, s.qkv_strides.token};
-      self.values_ = {v + offset, s.qkv_strides.token};
-      self.chunks_ = key_chunks(s, self.block_.places, Shape::kChunkTiles);
+      self.block_ = block;
+      const int64_t offset = head_offset(s.qkv_strides, block);
+      self.keys_ = k + offset, self.values_ = v + offset;
+      self.chunks_ = key_chunks(s, block.places, Shape::kChunkTiles);
+    }
+    const int place = block.places.first + warp_id() * Shape::kRows + lane_id();
+    self.sights_[threadIdx.x] =
+        lane_id() < Shape::kRows ? sight_of(s, block.sample, block.places.image, place) : Sight();
+    for (int tile = warp_id(); tile * kTilePlaces < s.text; tile += Shape::kWarps) {
+      const uint32_t valid = valid_text(s, block.sample, tile * kTilePlaces);
+      if (lane_id() == 0) self.valid_[tile] = valid;
     }
     __syncthreads();
     self.stage(smem, s, 0);
-    self.sights_[threadIdx.x] =
-        lane_id() < Shape::kRows
-            ? sight_of(s, self.block_.sample, self.image(), self.warp_first() + lane_id())
-            : Sight();
     return self;
   }
 
@@ -259,28 +281,25 @@ class QueryBlock {
     return Rows::at(s, image(), warp_first());
   }
 
-  // tile(keys, values, row, seen) for every tile that the warp's queries see something of: 32 rows
-  // of keys and values from `row`; bit i of `seen` is whether the query with the lane's number sees
-  // key i. All threads must call, once.
+  // tile(keys, values, seen) for every tile that the warp's queries see something of; bit i of
+  // `seen` is whether the query with the lane's number sees key i. All threads must call, once.
   template <typename Tile>
   __device__ __forceinline__ void for_each_tile(unsigned char* smem, const AttentionStream& s,
                                                 const Tile& tile) const {
 #pragma unroll 1
-    for (int c = 0; c < chunks_.count(); ++c) {
+    for (int c = 0; c < chunks_.count; ++c) {
       copy_async_wait<0>();
       __syncthreads();
-      if (c + 1 < chunks_.count()) stage(smem, s, c + 1);
-      const Places keys = chunks_.at(c);
+      if (c + 1 < chunks_.count) stage(smem, s, c + 1);
+      const Places keys = chunks_.at(c, Shape::kChunkTiles);
+      SharedRows<kWidth> rows{chunk(smem, c)};
 #pragma unroll 1
-      for (int row = 0; row < keys.count; row += kTilePlaces) {
-        const int base = keys.first + row;
-        const Sight& sight = sights_[threadIdx.x];
-        const uint32_t seen = keys.image
-                                  ? image_word(sight, base, s.grid())
-                                  : shared_word(sight, base, valid_text(s, block_.sample, base));
-        if (ballot(seen != 0) == 0) continue;
-        tile(SharedRows<kWidth>{chunk(smem, c)},
-             SharedRows<kWidth>{chunk(smem, c) + Shape::kChunkBytes}, row, seen);
+      for (int base = keys.first; base < keys.first + keys.count; base += kTilePlaces) {
+        const Sight& sight = sights_[thread_number_again()];
+        const uint32_t seen = keys.image ? image_word(sight, base, s.grid)
+                                         : shared_word(sight, base, valid_[base / kTilePlaces]);
+        if (ballot(seen != 0) != 0) tile(rows, rows.from(Shape::kChunkRows), seen);
+        rows = rows.from(kTilePlaces);
       }
     }
   }
@@ -293,22 +312,28 @@ class QueryBlock {
   }
   __device__ __forceinline__ void stage(unsigned char* smem, const AttentionStream& s,
                                         int c) const {
-    stage_rows<T, kWidth>(chunk(smem, c), keys_, s, chunks_.at(c));
-    stage_rows<T, kWidth>(chunk(smem, c) + Shape::kChunkBytes, values_, s, chunks_.at(c));
+    stage_rows<T, kWidth>(chunk(smem, c), keys_, s.qkv_bytes, chunk(smem, c) + Shape::kChunkBytes,
+                          values_, s.qkv_bytes, s, chunks_.at(c, Shape::kChunkTiles));
     copy_async_commit();
   }
 
   AttentionBlock block_;
   TileChunks chunks_;
-  HeadRows<const T> keys_, values_;
+  const T *keys_, *values_;
   Sight sights_[Shape::kThreads];
+  uint32_t valid_[kMostText / kTilePlaces + 1];  // valid text, by tile of shared places
 };
 
-// Whether 16-byte pieces of every row of a head can be read.
-inline bool has_pieces(DType dtype, int64_t head_size, const AttentionStrides& strides) {
-  const int64_t piece = 16 / static_cast<int64_t>(dtype_size(dtype));
-  return head_size % 8 == 0 && strides.batch % piece == 0 && strides.token % piece == 0 &&
-         strides.head % piece == 0;
+// Whether the kernels of tensor cores can do it: 16-byte pieces of every row, the head in
+// registers, the valid text in shared memory.
+inline bool fits_tensor_cores(const AttentionParams& p) {
+  const auto element = static_cast<int64_t>(dtype_size(p.dtype));
+  for (const AttentionStrides& strides : {p.qkv_strides, p.out_strides}) {
+    if ((strides.batch | strides.token | strides.head) * element % 16 != 0) return false;
+    if (strides.token * element > INT32_MAX) return false;
+  }
+  return p.compute == DType::kBFloat16 && p.head_size % 8 == 0 && p.head_size <= 128 &&
+         p.sizes.text_length <= kMostText && aligned_to_16(p.q, p.k, p.v);
 }
 
 }  // namespace vilg::cuda

@@ -18,11 +18,11 @@ using cuda::TileChunks;
 
 AttentionStream stream_of(Pattern pattern, Direction direction, const StreamSizes& sizes,
                           const std::vector<uint8_t>& valid) {
-  AttentionStream s{};
-  s.sizes = sizes, s.pattern = pattern, s.direction = direction;
-  s.text_valid = valid.empty() ? nullptr : valid.data();
-  s.heads = 3;
-  return s;
+  AttentionParams p;
+  p.sizes = sizes, p.pattern = pattern, p.direction = direction;
+  p.text_valid = valid.empty() ? nullptr : valid.data();
+  p.heads = 3;
+  return AttentionStream::of(p);
 }
 
 template <typename Body>
@@ -47,8 +47,7 @@ void for_each_stream(const Body& body) {
 
 std::string name(const AttentionStream& s) {
   return format("pattern %d direction %d T %d G %d K %d", static_cast<int>(s.pattern),
-                static_cast<int>(s.direction), s.text(), s.grid(),
-                static_cast<int>(s.sizes.kernel));
+                static_cast<int>(s.direction), s.text, s.grid, static_cast<int>(s.sizes.kernel));
 }
 
 int tiles(const AttentionStream& s, bool image) {
@@ -56,19 +55,19 @@ int tiles(const AttentionStream& s, bool image) {
 }
 
 uint32_t word(const AttentionStream& s, const Sight& sight, bool image, int base) {
-  if (image) return image_word(sight, base, s.grid());
+  if (image) return image_word(sight, base, s.grid);
   uint32_t valid = 0;
   for (int i = 0; i < 32; ++i) {
-    if (base + i < s.text() && (!s.text_valid || s.text_valid[base + i])) valid |= 1u << i;
+    if (base + i < s.text && (!s.text_valid || s.text_valid[base + i])) valid |= 1u << i;
   }
   return shared_word(sight, base, valid);
 }
 
-std::set<int> tiles_of(const TileChunks& chunks, bool image) {
+std::set<int> tiles_of(const TileChunks& chunks, int chunk_tiles, bool image) {
   std::set<int> tiles;
-  for (int c = 0; c < chunks.count(); ++c) {
-    const Places places = chunks.at(c);
-    EXPECT(places.count > 0 && places.count <= chunks.chunk_tiles * kTilePlaces, "chunk of %d",
+  for (int c = 0; c < chunks.count; ++c) {
+    const Places places = chunks.at(c, chunk_tiles);
+    EXPECT(places.count > 0 && places.count <= chunk_tiles * kTilePlaces, "chunk of %d",
            places.count);
     if (places.image != image) continue;
     for (int i = 0; i < places.count; i += kTilePlaces) {
@@ -119,14 +118,14 @@ VILG_TEST(cuda_attention_chunks_miss_nothing) {
   for_each_stream([](const AttentionStream& s) {
     for (int block_places : {32, 128}) {
       for (int index = 0; index < AttentionBlock::blocks_per_head(s, block_places); ++index) {
-        const AttentionBlock block = AttentionBlock::at(s, 7, index, block_places);
-        EXPECT(block.sample == 2 && block.head == 1 && block.head_index == 7, "head");
+        const AttentionBlock block = AttentionBlock::at(s, 2, 1, index, block_places);
+        EXPECT(block.head_index == 7, "head");
         const TileChunks keys = key_chunks(s, block.places, 3);
         const TileChunks queries = query_chunks(s, block.places, 2);
         const int end = std::min(block.places.first + block_places, s.places(block.places.image));
         for (bool image : {false, true}) {
-          const std::set<int> key_tiles = tiles_of(keys, image);
-          const std::set<int> query_tiles = tiles_of(queries, image);
+          const std::set<int> key_tiles = tiles_of(keys, 3, image);
+          const std::set<int> query_tiles = tiles_of(queries, 2, image);
           int missed = 0;
           for (int mine = block.places.first; mine < end; ++mine) {
             for (int other = 0; other < s.places(image); ++other) {

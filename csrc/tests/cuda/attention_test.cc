@@ -59,23 +59,24 @@ VILG_TEST(cuda_attention_close_to_ref) {
   }
 }
 
-// Lines wider than a tile, that do not fill one, and of one and a half; every width of a kernel.
+// Lines wider than a tile and lines that do not fill one; every width of a kernel.
 VILG_TEST(cuda_attention_grids_and_head_sizes) {
-  const int64_t grids[] = {7, 20, 24, 33, 40}, head_sizes[] = {40, 96, 128, 64, 136};
+  const struct {
+    int64_t grid, head_size;
+  } sizes[] = {{7, 128}, {33, 40}, {20, 96}, {24, 64}, {11, 136}};
   size_t i = 0;
   for (Pattern pattern : kPatterns) {
     for (Direction direction : kDirections) {
       for (int repeat = 0; repeat < 2; ++repeat, ++i) {
         AttentionCase c;
         c.pattern = pattern, c.direction = direction;
-        c.grid = grids[(i + i / 5) % 5], c.head_size = head_sizes[(i * 2) % 5];
+        c.grid = sizes[i % 5].grid, c.head_size = sizes[i % 5].head_size;
         c.text = i % 3 ? 50 : 130, c.kernel = i % 2 ? 5 : 15;
         c.batch = c.grid < 10 ? 2 : 1;
         c.padded = i % 3 == 0;
         c.layout = i % 2 ? Layout::kByHead : Layout::kFused;
         const AttentionProblem problem = problem_of(c, kH);
-        const AttentionResult expected = problem.run(ref_ops(), true, kF);
-        expect_close(problem, expected, {i % 2 ? kH : kF, kH});
+        expect_close(problem, problem.run(ref_ops(), true, kF), {i / 2 % 2 ? kH : kF, kH});
       }
     }
   }
@@ -201,10 +202,11 @@ VILG_TEST(cuda_attention_pad_does_not_matter) {
       for (int64_t d = 0; d < c.head_size; ++d) {
         const size_t i = static_cast<size_t>(n * c.head_size + d);
         if (n == pad) {
-          // it sees itself: the weight is 1, as well as lse holds a score of 324
-          EXPECT(
-              after.out[i] == 9 && std::abs(after.dv[i] / problem.dout()[i] - 1) <= 324 * 0x1p-22,
-              "PAD element %d", static_cast<int>(d));
+          // it sees itself: the weight is 1, as far as float32 holds a score of 324
+          const double bound = 324 * 0x1p-22;
+          EXPECT(std::abs(after.out[i] / 9 - 1) <= bound &&
+                     std::abs(after.dv[i] / problem.dout()[i] - 1) <= bound,
+                 "PAD element %d", static_cast<int>(d));
         } else {
           EXPECT(after.out[i] == before.out[i] && after.dq[i] == before.dq[i] &&
                      after.dk[i] == before.dk[i] && after.dv[i] == before.dv[i],
