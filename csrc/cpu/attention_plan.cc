@@ -86,12 +86,6 @@ class TileMasks {
   int64_t first_group_ = INT64_MAX, last_group_ = -1;
 };
 
-// Raster index of the image token at place `i` of the plan's image order; its own inverse's twin,
-// since the grid is square.
-int64_t image_order(Pattern pattern, int64_t i, int64_t grid) {
-  return pattern == Pattern::kColumn ? i % grid * grid + i / grid : i;
-}
-
 }  // namespace
 
 AttentionPlan make_attention_plan(Pattern pattern, Direction direction, const StreamSizes& sizes,
@@ -110,7 +104,7 @@ AttentionPlan make_attention_plan(Pattern pattern, Direction direction, const St
       StreamToken query{Segment::kText, place};
       if (place == num_text) query = {Segment::kStart, 0};
       if (place >= plan.image_start) {
-        query = {Segment::kImage, image_order(pattern, place - plan.image_start, sizes.grid)};
+        query = {Segment::kImage, image_at_place(pattern, place - plan.image_start, sizes.grid)};
       }
       masks.add(i, 0, visible_text(direction, query, compact));
       if (sees_start(direction, query)) masks.add(i, num_text, num_text + 1);
@@ -118,7 +112,7 @@ AttentionPlan make_attention_plan(Pattern pattern, Direction direction, const St
       for (int64_t r = 0; r < runs; ++r) {
         const ImageRun run = image_run(pattern, direction, query, r, compact);
         // a column's keys are neighbours in the column order
-        const int64_t begin = plan.image_start + image_order(pattern, run.first, sizes.grid);
+        const int64_t begin = plan.image_start + image_at_place(pattern, run.first, sizes.grid);
         masks.add(i, begin, begin + run.count);
       }
     }
@@ -149,7 +143,7 @@ void attention_order(const AttentionPlan& plan, Pattern pattern, Direction direc
   order[place] = static_cast<int32_t>(image_start);
   for (int64_t i = 0; i < sizes.image_length(); ++i) {
     order[plan.image_start + i] =
-        static_cast<int32_t>(image_start + 1 + image_order(pattern, i, sizes.grid));
+        static_cast<int32_t>(image_start + 1 + image_at_place(pattern, i, sizes.grid));
   }
 }
 

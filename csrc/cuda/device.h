@@ -61,8 +61,9 @@ __device__ __forceinline__ void store_vector(T* to, const Vector<T, N>& values) 
 
 inline constexpr int kLanes = 32;
 
-__device__ __forceinline__ int lane_id() { return static_cast<int>(threadIdx.x) % kLanes; }
-__device__ __forceinline__ int warp_id() { return static_cast<int>(threadIdx.x) / kLanes; }
+// (of unsigned numbers: a signed remainder takes four instructions)
+__device__ __forceinline__ int lane_id() { return static_cast<int>(threadIdx.x % kLanes); }
+__device__ __forceinline__ int warp_id() { return static_cast<int>(threadIdx.x / kLanes); }
 
 // --- reductions in a fixed order ----------------------------------------------------------------
 

@@ -14,6 +14,14 @@ namespace vilg::cuda {
 __device__ __forceinline__ float bits_to_float(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ uint32_t float_to_bits(float x) { return __float_as_uint(x); }
 
+// threadIdx.x, read anew at every call: what a loop computes from it stays in the loop, where the
+// compiler would otherwise compute it once and keep it in registers all the while.
+__device__ __forceinline__ unsigned thread_number_again() {
+  unsigned x;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(x));
+  return x;
+}
+
 // Two floats rounded to nearest even, the first in the lower half.
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   uint32_t pair;

@@ -151,6 +151,85 @@ VILG_HOST_DEVICE constexpr ImageRun image_run(Pattern pattern, Direction directi
   return {0, 0, 1};
 }
 
+// --- the same rules in an order in which the keys of a query lie close together ------------------
+// A place is a position in the pattern's own order of image tokens: column after column for the
+// column pattern, raster order for the others. Of 32 bits, for a GPU divides those much faster.
+
+// The image token at a place, and as well the place of an image token, for the grid is square.
+template <typename Int>
+VILG_HOST_DEVICE constexpr Int image_at_place(Pattern pattern, Int place, Int grid) {
+  return pattern == Pattern::kColumn ? place % grid * grid + place / grid : place;
+}
+
+// Places first .. last; none where last < first.
+struct PlaceRange {
+  int32_t first, last;
+};
+
+// The image keys of an image query: places first .. last, and of these the ones in columns left ..
+// right of the lines of `grid` places.
+struct ImageWindow {
+  int32_t first, last, left, right;
+};
+
+VILG_HOST_DEVICE constexpr ImageWindow image_window(Pattern pattern, Direction direction,
+                                                    int32_t place, const StreamSizes& sizes) {
+  const bool causal = direction == Direction::kTextToImage;
+  const auto grid = static_cast<int32_t>(sizes.grid);
+  const int32_t line = place / grid, column = place - line * grid;
+  ImageWindow window{0, causal ? place : grid * grid - 1, 0, grid - 1};
+  switch (pattern) {
+    case Pattern::kRow:
+      window.first = !causal ? line * grid : place > grid ? place - grid : 0;
+      if (!causal) window.last = line * grid + grid - 1;
+      break;
+    case Pattern::kColumn:
+      window.first = line * grid;
+      if (!causal) window.last = line * grid + grid - 1;
+      break;
+    case Pattern::kConv: {
+      const auto half = static_cast<int32_t>(sizes.kernel / 2 < grid ? sizes.kernel / 2 : grid);
+      window.left = column > half ? column - half : 0;
+      window.right = column + half < grid ? column + half : grid - 1;
+      window.first = (line > half ? line - half : 0) * grid + window.left;
+      if (!causal) {
+        window.last = (line + half < grid ? line + half : grid - 1) * grid + window.right;
+      }
+      break;
+    }
+    case Pattern::kFull:
+      break;
+  }
+  return window;
+}
+
+// Outside of these places nobody at places first .. last sees an image key.
+VILG_HOST_DEVICE constexpr PlaceRange image_keys_of(Pattern pattern, Direction direction,
+                                                    PlaceRange queries, const StreamSizes& sizes) {
+  const ImageWindow of_first = image_window(pattern, direction, queries.first, sizes);
+  const ImageWindow of_last = image_window(pattern, direction, queries.last, sizes);
+  // whole lines: a later query of another line can see further to the left, an earlier one further
+  // to the right; but nobody who follows an order sees past the last query
+  const int32_t line_end = of_last.last + static_cast<int32_t>(sizes.grid) - 1 - of_last.right;
+  return {of_first.first - of_first.left,
+          direction == Direction::kTextToImage ? queries.last : line_end};
+}
+
+// Outside of these places no image query sees any of the image keys at places first .. last.
+VILG_HOST_DEVICE constexpr PlaceRange image_queries_of(Pattern pattern, Direction direction,
+                                                       PlaceRange keys, const StreamSizes& sizes) {
+  // without the order every pattern is symmetric
+  PlaceRange range = image_keys_of(pattern, Direction::kImageToText, keys, sizes);
+  if (direction == Direction::kTextToImage) {
+    range.first = keys.first;
+    if (pattern == Pattern::kRow) {
+      const auto grid = static_cast<int32_t>(sizes.grid);
+      range.last = keys.last + grid < grid * grid ? keys.last + grid : grid * grid - 1;
+    }
+  }
+  return range;
+}
+
 // The earliest image token that a query at image token p or any later one still sees: what a
 // text-to-image cache must keep from. (Column layers keep everything until the last row.)
 VILG_HOST_DEVICE constexpr int64_t earliest_needed_image(Pattern pattern, int64_t p,

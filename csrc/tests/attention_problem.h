@@ -1,6 +1,7 @@
 // One attention problem in the layouts that the model uses, for the tests of the op's backends.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -10,6 +11,10 @@
 #include "tests/harness.h"
 
 namespace vilg::test {
+
+inline constexpr Pattern kPatterns[] = {Pattern::kRow, Pattern::kColumn, Pattern::kConv,
+                                        Pattern::kFull};
+inline constexpr Direction kDirections[] = {Direction::kTextToImage, Direction::kImageToText};
 
 enum class Layout { kFused, kByHead };  // [B, N, 3, H, D] and [B, H, N, D]
 
@@ -82,8 +87,12 @@ class AttentionProblem {
 
   // With `as` float32 the same (already rounded) inputs are given unrounded storage.
   AttentionResult run(const OpTable& ops, bool backward, DType as, bool with_lse = true) const {
-    return as == DType::kFloat32 ? run_as<float>(ops, backward, with_lse)
-                                 : run_as<bf16>(ops, backward, with_lse);
+    return run(ops, backward, as, as, with_lse);
+  }
+  AttentionResult run(const OpTable& ops, bool backward, DType as, DType compute,
+                      bool with_lse = true) const {
+    return as == DType::kFloat32 ? run_as<float>(ops, backward, compute, with_lse)
+                                 : run_as<bf16>(ops, backward, compute, with_lse);
   }
 
  private:
@@ -92,12 +101,12 @@ class AttentionProblem {
   static std::vector<float> loaded(const std::vector<float>& x) { return x; }
   static std::vector<float> loaded(const std::vector<bf16>& x) { return to_float(x); }
 
-  void fill(AttentionParams& p, DType dtype) const {
+  void fill(AttentionParams& p, DType dtype, DType compute) const {
     p.out_strides = out_strides_;
     p.qkv_strides = qkv_strides_;
     p.text_valid = valid_.empty() ? nullptr : valid_.data();
     p.dtype = dtype;
-    p.compute = dtype;
+    p.compute = compute;
     p.batch = c_.batch;
     p.heads = c_.heads;
     p.head_size = c_.head_size;
@@ -108,14 +117,14 @@ class AttentionProblem {
   }
 
   template <typename T>
-  AttentionResult run_as(const OpTable& ops, bool backward, bool with_lse) const {
+  AttentionResult run_as(const OpTable& ops, bool backward, DType compute, bool with_lse) const {
     const DType dtype = sizeof(T) == 4 ? DType::kFloat32 : DType::kBFloat16;
     const std::vector<T> qkv = stored(qkv_, static_cast<T*>(nullptr));
     const std::vector<T> dout = stored(dout_, static_cast<T*>(nullptr));
     Guarded<T> out(dout.size());
     Guarded<float> lse(static_cast<size_t>(c_.batch * c_.heads * N_));
     AttentionForwardParams f;
-    fill(f, dtype);
+    fill(f, dtype, compute);
     f.out = out.data();
     f.lse = with_lse ? lse.data() : nullptr;
     f.q = qkv.data();
@@ -130,7 +139,7 @@ class AttentionProblem {
 
     Guarded<T> dqkv(qkv.size());
     AttentionBackwardParams g;
-    fill(g, dtype);
+    fill(g, dtype, compute);
     g.dq = dqkv.data();
     g.dk = dqkv.data() + part_;
     g.dv = dqkv.data() + 2 * part_;
@@ -165,5 +174,56 @@ class AttentionProblem {
   std::vector<float> qkv_, dout_;
   std::vector<uint8_t> valid_;
 };
+
+struct Errors {
+  double out, lse, dq, dk, dv;
+};
+
+// Differences relative to the norm. Where rows see one or two keys dq and dk nearly cancel
+// (dP - delta), so their norm gets the norm of what cancels, the gradient of v, as a floor.
+inline Errors errors(const AttentionResult& a, const AttentionResult& e) {
+  const auto norm = [](const std::vector<float>& x) {
+    double sum = 0;
+    for (float value : x) sum += static_cast<double>(value) * value;
+    return std::sqrt(sum);
+  };
+  const double floor = norm(e.dv);
+  const auto gradient = [&](const std::vector<float>& x, const std::vector<float>& y) {
+    const double n = norm(y);
+    return n == 0 ? norm(x) / floor : relative_error(x, y) * n / std::max(n, floor);
+  };
+  return {relative_error(a.out, e.out), max_abs_error(a.lse, e.lse), gradient(a.dq, e.dq),
+          gradient(a.dk, e.dk), relative_error(a.dv, e.dv)};
+}
+
+// Every pattern and direction; the other dimensions vary along with them.
+inline std::vector<AttentionCase> varied_cases() {
+  const int64_t grids[] = {1, 2, 3, 4, 5, 8, 16}, texts[] = {1, 2, 7, 31, 32, 33};
+  const int64_t kernels[] = {1, 3, 5, 11}, head_sizes[] = {8, 16, 20, 32, 64, 80, 3};
+  std::vector<AttentionCase> cases;
+  size_t i = 0;
+  for (int64_t grid : grids) {
+    for (Pattern pattern : kPatterns) {
+      for (Direction direction : kDirections) {
+        for (int repeat = 0; repeat < (grid <= 5 ? 2 : 1); ++repeat, ++i) {
+          AttentionCase c;
+          c.pattern = pattern;
+          c.direction = direction;
+          c.grid = grid;
+          c.text = texts[(i * 5 + i / 6) % 6];
+          c.kernel = kernels[(i + i / 4 + i / 16) % 4];
+          c.head_size = head_sizes[(i * 3 + i / 7) % 7];
+          c.layout = i / 2 % 2 ? Layout::kByHead : Layout::kFused;
+          c.padded = i / 3 % 2;
+          c.batch = grid <= 5 ? 3 : 2;
+          c.heads = grid <= 5 ? 2 : 1;
+          c.dtype = i / 5 % 2 ? DType::kBFloat16 : DType::kFloat32;
+          cases.push_back(c);
+        }
+      }
+    }
+  }
+  return cases;
+}
 
 }  // namespace vilg::test

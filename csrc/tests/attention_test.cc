@@ -1,12 +1,10 @@
 #include <algorithm>
+#include <array>
 
 #include "tests/attention_problem.h"
 
 namespace vilg::test {
 namespace {
-
-constexpr Pattern kPatterns[] = {Pattern::kRow, Pattern::kColumn, Pattern::kConv, Pattern::kFull};
-constexpr Direction kDirections[] = {Direction::kTextToImage, Direction::kImageToText};
 
 // The masked softmax as the textbook has it, over a dense mask, in the order of the formula.
 void naive_forward(AttentionProblem& problem, std::vector<float>& out, std::vector<float>& lse) {
@@ -63,27 +61,6 @@ std::vector<AttentionCase> small_cases() {
   return cases;
 }
 
-struct Errors {
-  double out, lse, dq, dk, dv;
-};
-
-// Differences relative to the norm. Where rows see one or two keys dq and dk nearly cancel
-// (dP - delta), so their norm gets the norm of what cancels, the gradient of v, as a floor.
-Errors errors(const AttentionResult& a, const AttentionResult& e) {
-  const auto norm = [](const std::vector<float>& x) {
-    double sum = 0;
-    for (float value : x) sum += static_cast<double>(value) * value;
-    return std::sqrt(sum);
-  };
-  const double floor = norm(e.dv);
-  const auto gradient = [&](const std::vector<float>& x, const std::vector<float>& y) {
-    const double n = norm(y);
-    return n == 0 ? norm(x) / floor : relative_error(x, y) * n / std::max(n, floor);
-  };
-  return {relative_error(a.out, e.out), max_abs_error(a.lse, e.lse), gradient(a.dq, e.dq),
-          gradient(a.dk, e.dk), relative_error(a.dv, e.dv)};
-}
-
 void expect_close(const AttentionCase& c, const char* isa) {
   const AttentionProblem problem(c);
   const AttentionResult expected = problem.run(ref_ops(), true, DType::kFloat32);
@@ -101,36 +78,6 @@ void expect_close(const AttentionCase& c, const char* isa) {
   EXPECT(e.dq <= 3e-6 + inherited, "%s %s: dq %.3g", isa, c.name().c_str(), e.dq);
   EXPECT(e.dk <= 3e-6 + inherited, "%s %s: dk %.3g", isa, c.name().c_str(), e.dk);
   EXPECT(e.dv <= 3e-6 + store, "%s %s: dv %.3g", isa, c.name().c_str(), e.dv);
-}
-
-// Every pattern and direction; the other dimensions vary along with them.
-std::vector<AttentionCase> varied_cases() {
-  const int64_t grids[] = {1, 2, 3, 4, 5, 8, 16}, texts[] = {1, 2, 7, 31, 32, 33};
-  const int64_t kernels[] = {1, 3, 5, 11}, head_sizes[] = {8, 16, 20, 32, 64, 80, 3};
-  std::vector<AttentionCase> cases;
-  size_t i = 0;
-  for (int64_t grid : grids) {
-    for (Pattern pattern : kPatterns) {
-      for (Direction direction : kDirections) {
-        for (int repeat = 0; repeat < (grid <= 5 ? 2 : 1); ++repeat, ++i) {
-          AttentionCase c;
-          c.pattern = pattern;
-          c.direction = direction;
-          c.grid = grid;
-          c.text = texts[(i * 5 + i / 6) % 6];
-          c.kernel = kernels[(i + i / 4 + i / 16) % 4];
-          c.head_size = head_sizes[(i * 3 + i / 7) % 7];
-          c.layout = i / 2 % 2 ? Layout::kByHead : Layout::kFused;
-          c.padded = i / 3 % 2;
-          c.batch = grid <= 5 ? 3 : 2;
-          c.heads = grid <= 5 ? 2 : 1;
-          c.dtype = i / 5 % 2 ? DType::kBFloat16 : DType::kFloat32;
-          cases.push_back(c);
-        }
-      }
-    }
-  }
-  return cases;
 }
 
 }  // namespace

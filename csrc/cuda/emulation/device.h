@@ -67,6 +67,7 @@ inline uint32_t float_to_bits(float x) {
   std::memcpy(&bits, &x, 4);
   return bits;
 }
+inline unsigned thread_number_again() { return threadIdx.x; }
 inline uint32_t pack_bf16(float low, float high) {
   const auto one = [](float x) -> uint32_t { return x != x ? 0x7fffu : float_to_bf16(x); };
   return one(low) | one(high) << 16;
