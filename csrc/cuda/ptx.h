@@ -134,6 +134,17 @@ __device__ __forceinline__ uint4 load_streaming(const void* from) {
   return x;
 }
 
+// Brings memory to the second-level cache (sm_90; nothing on older ones), where writes that come
+// later still reach it: allowed before wait_for_previous_kernel(). 16-byte aligned, as is the size.
+__device__ __forceinline__ void prefetch_to_second_level([[maybe_unused]] const void* from,
+                                                         [[maybe_unused]] int size_bytes) {
+#if __CUDA_ARCH__ >= 900
+  if (size_bytes > 0) {
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(size_bytes));
+  }
+#endif
+}
+
 // Programmatic dependent launch (sm_90): wait until the kernels before this one have finished and
 // their writes are seen; and let the next kernel begin its part before its own wait.
 __device__ __forceinline__ void wait_for_previous_kernel() {

@@ -306,6 +306,12 @@ void copy_async_wait() {
 
 inline uint4 load_streaming(const void* from) { return *static_cast<const uint4*>(from); }
 
+inline void prefetch_to_second_level(const void* from, int size_bytes) {
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0 || size_bytes % 16 != 0) {
+    emulation::Block::current().fail("prefetch of an address or a size that is not aligned");
+  }
+}
+
 // Kernels run one after the other here.
 inline void wait_for_previous_kernel() {}
 inline void let_next_kernel_begin() {}
