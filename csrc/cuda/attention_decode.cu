@@ -3,10 +3,10 @@
 // rows' own keys, which is what the memory is busy with (60 rows of 64 heads: 2 MB of prefix, 32 MB
 // of own keys in a row layer); whoever is done takes own keys that are left.
 //
-// The prefix and a row's own keys are each divided into four shares, and every share ends in a part:
-// largest score, sum of weights, weighted values. Parts are merged in a fixed order. What a share
-// has depends on the number of keys alone, and its arithmetic on nothing but row and share, so a
-// row has the same bits whatever rows are beside it.
+// The prefix and a row's own keys are each divided into four shares, and every share ends in a
+// part: largest score, sum of weights, weighted values. Parts are merged in a fixed order. What a
+// share has depends on the number of keys alone, and its arithmetic on nothing but row and share,
+// so a row has the same bits whatever rows are beside it.
 #include "cuda/cuda_ops.h"
 #include "cuda/launch.h"
 
@@ -117,7 +117,7 @@ __device__ __forceinline__ void attend_prefix(Shared<T, kWidth>& shared, const T
   float largest[kRows], sum[kRows] = {}, out[kRows][S::kElements] = {};
 #pragma unroll
   for (float& x : largest) x = -INFINITY;
-  // the first tile is under way: keys, then values, each in a group
+    // the first tile is under way: keys, then values, each in a group
 #pragma unroll 1
   for (int first = begin + part * kTile; first < end; first += kShares * kTile) {
     const int next = first + kShares * kTile;
@@ -174,7 +174,8 @@ __device__ __forceinline__ void attend_prefix(Shared<T, kWidth>& shared, const T
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
 #pragma unroll
-          for (int e = 0; e < S::kElements; ++e) out[row][e] = fmaf(weight[i], x[i][e], out[row][e]);
+          for (int e = 0; e < S::kElements; ++e)
+            out[row][e] = fmaf(weight[i], x[i][e], out[row][e]);
         }
       }
     }
@@ -284,7 +285,8 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Decode p) {
   const int begin = min(split * p.prefix_share, p.prefix_length);
   const int end = min(begin + p.prefix_share, p.prefix_length);
   const int64_t prefix = head * p.prefix_capacity * p.head_size;
-  const T *prefix_k = static_cast<const T*>(p.prefix_k), *prefix_v = static_cast<const T*>(p.prefix_v);
+  const T *prefix_k = static_cast<const T*>(p.prefix_k),
+          *prefix_v = static_cast<const T*>(p.prefix_v);
   if (end > begin) prefix_k += prefix, prefix_v += prefix;
   const int first = begin + warp * kTile;
   if (warp < kShares && first < end) {
@@ -335,9 +337,8 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Decode p) {
     weights[part] = exp2_fast(weights[part] - base);
     sum = fmaf(weights[part], shared.sum[part][row], sum);
   }
-  float* const out = p.splits == 1
-                         ? p.out + (first_row + row) * p.out_stride + head * p.head_size
-                         : p.part(split, first_row + row, head);
+  float* const out = p.splits == 1 ? p.out + (first_row + row) * p.out_stride + head * p.head_size
+                                   : p.part(split, first_row + row, head);
   const float factor = p.splits == 1 ? 1.0f / sum : 1.0f;
   for (int element = lane_id(); element < p.head_size; element += kLanes) {
     float x = 0;
@@ -396,8 +397,8 @@ __global__ void __launch_bounds__(kPlainThreads) plain_kernel(Decode p) {
   const float* q = p.q + row * p.q_stride + head * p.head_size;
   float largest = -INFINITY;
   for (int key = warp_id(); key < keys; key += kPlainThreads / kLanes) {
-    const T* k = static_cast<const T*>(key < p.prefix_length ? p.prefix_k : p.own_k) +
-                 key_offset(key);
+    const T* k =
+        static_cast<const T*>(key < p.prefix_length ? p.prefix_k : p.own_k) + key_offset(key);
     float score = 0;
     for (int element = lane_id(); element < p.head_size; element += kLanes) {
       score = fmaf(q[element], to_float(k[element]), score);
@@ -421,8 +422,8 @@ __global__ void __launch_bounds__(kPlainThreads) plain_kernel(Decode p) {
        element += kPlainThreads) {
     float x = 0;
     for (int key = 0; key < keys; ++key) {
-      const T* v = static_cast<const T*>(key < p.prefix_length ? p.prefix_v : p.own_v) +
-                   key_offset(key);
+      const T* v =
+          static_cast<const T*>(key < p.prefix_length ? p.prefix_v : p.own_v) + key_offset(key);
       x = fmaf(scores[key], to_float(v[element]), x);
     }
     p.out[row * p.out_stride + head * p.head_size + element] = x / sum;
@@ -450,8 +451,7 @@ void run(const AttentionDecodeParams& params, Queue& queue) {
   const int64_t prefix_splits = max(ceil_div(params.prefix_length, kPrefixOfBlock), int64_t{1});
   const int64_t own_splits = max(ceil_div(params.num_slots, kOwnOfBlock), int64_t{1});
   p.splits = static_cast<int>(max(prefix_splits, own_splits));
-  p.prefix_share =
-      static_cast<int>(round_up(ceil_div(params.prefix_length, prefix_splits), kTile));
+  p.prefix_share = static_cast<int>(round_up(ceil_div(params.prefix_length, prefix_splits), kTile));
   p.own_share = static_cast<int>(kOwnOfBlock);
   const Workspace workspace(
       queue.allocator(),
