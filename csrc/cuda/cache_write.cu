@@ -8,14 +8,14 @@ namespace {
 
 constexpr int kThreads = 128;
 
-// Blocks: (vectors of a token, tokens).
+// Blocks: (tokens, vectors of a token).
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kThreads) cache_write_kernel(CacheWriteParams p) {
   wait_for_previous_kernel();
   let_next_kernel_begin();
-  const int64_t element = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kCount;
+  const int64_t element = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * kCount;
   if (element >= p.heads * p.head_size) return;
-  const int64_t token = blockIdx.y, head = element / p.head_size;
+  const int64_t token = blockIdx.x, head = element / p.head_size;
   const int64_t slot = p.first_slot + (p.slot ? *p.slot : 0) + token * p.slot_step;
   const int64_t from = token * p.token_stride + element;
   const int64_t to = ((token * p.row_step * p.heads + head) * p.capacity + slot) * p.head_size +
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kThreads) cache_write_kernel(CacheWriteParams 
 template <int kCount, typename T>
 void run(const CacheWriteParams& p, Queue& queue) {
   launch(queue,
-         {dim3(ceil_div(p.heads * p.head_size, kCount * kThreads), p.tokens), kThreads, 0, true},
+         {dim3(p.tokens, ceil_div(p.heads * p.head_size, kCount * kThreads)), kThreads, 0, true},
          cache_write_kernel<kCount, T>, p);
 }
 
