@@ -16,7 +16,25 @@
 namespace vilg::cuda {
 namespace {
 
-// sum over 16 rows of a tile: x += weights . rows, weights as left operand.
+// Products along the head of fragments with 16 rows of a tile: their scores, or gradients of
+// weights.
+template <int kFragments, int kSteps, int kWidth>
+__device__ __forceinline__ void add_scores(float (&x)[kFragments][2][4],
+                                           const uint32_t (&a)[kFragments][kSteps][4],
+                                           const SharedRows<kWidth>& rows) {
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    uint32_t b[4];
+    rows.right(b, 0, step);
+#pragma unroll
+    for (int m = 0; m < kFragments; ++m) {
+      multiply_bf16(x[m][0], a[m][step], b[0], b[1]);
+      multiply_bf16(x[m][1], a[m][step], b[2], b[3]);
+    }
+  }
+}
+
+// Sum over 16 rows of a tile: x += weights . rows, weights as left operand.
 template <int kFragments, int kSteps, int kWidth>
 __device__ __forceinline__ void add_rows(float (&x)[kFragments][2 * kSteps][4],
                                          const uint32_t (&weights)[kFragments][4],
@@ -121,26 +139,8 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
 #pragma unroll 1
         for (int half = 0; half < 2; ++half, seen >>= 16) {
           float weights[kFragments][2][4] = {}, dscores[kFragments][2][4] = {};
-#pragma unroll
-          for (int step = 0; step < kSteps; ++step) {
-            uint32_t b[4];
-            keys.right(b, 0, step);
-#pragma unroll
-            for (int m = 0; m < kFragments; ++m) {
-              multiply_bf16(weights[m][0], q_rows[m][step], b[0], b[1]);
-              multiply_bf16(weights[m][1], q_rows[m][step], b[2], b[3]);
-            }
-          }
-#pragma unroll
-          for (int step = 0; step < kSteps; ++step) {
-            uint32_t b[4];
-            values.right(b, 0, step);
-#pragma unroll
-            for (int m = 0; m < kFragments; ++m) {
-              multiply_bf16(dscores[m][0], dout_rows[m][step], b[0], b[1]);
-              multiply_bf16(dscores[m][1], dout_rows[m][step], b[2], b[3]);
-            }
-          }
+          add_scores<kFragments, kSteps>(weights, q_rows, keys);
+          add_scores<kFragments, kSteps>(dscores, dout_rows, values);
 #pragma unroll
           for (int i = 0; i < 2 * kFragments; ++i) {
 #pragma unroll
@@ -152,10 +152,11 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
               }
             }
           }
-          if (ballot((seen & 0xffffu) == 0xffffu || lane_id() >= 16 * kFragments) != ~0u) {
+          const auto lane = static_cast<int>(thread_number_again() % kLanes);
+          if (ballot((seen & 0xffffu) == 0xffffu || lane >= 16 * kFragments) != ~0u) {
 #pragma unroll
             for (int i = 0; i < 2 * kFragments; ++i) {
-              const uint32_t word = shuffle(seen, lane_id() / 4 + 8 * i) >> (lane_id() % 4 * 2);
+              const uint32_t word = shuffle(seen, lane / 4 + 8 * i) >> (lane % 4 * 2);
 #pragma unroll
               for (int n = 0; n < 2; ++n) {
                 float* pair = &dscores[i / 2][n][2 * (i % 2)];
@@ -310,7 +311,8 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
 #pragma unroll 1
     for (int tile = 0; tile < count; tile += kTilePlaces) {
       // bit i: whether the query with the lane's number sees the warp's key i
-      const Sight& sight = keys.sights[c % 2][tile + lane_id()];
+      const auto lane = static_cast<int>(thread_number_again() % kLanes);
+      const Sight& sight = keys.sights[c % 2][tile + lane];
       const uint32_t seen =
           (keys.block.places.image ? image_word(sight, warp_first(), s.grid)
                                    : shared_word(sight, warp_first(), keys.valid[warp_id()])) &
@@ -322,16 +324,8 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
         const SharedRows<kWidth> queries = chunk.from(row);
         const SharedRows<kWidth> douts = queries.from(Shape::kChunkRows);
         float weights[kFragments][2][4] = {}, dscores[kFragments][2][4] = {};
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
-          uint32_t b[4];
-          queries.right(b, 0, step);
-#pragma unroll
-          for (int m = 0; m < kFragments; ++m) {
-            multiply_bf16(weights[m][0], k_rows[m][step], b[0], b[1]);
-            multiply_bf16(weights[m][1], k_rows[m][step], b[2], b[3]);
-          }
-        }
+        add_scores<kFragments, kSteps>(weights, k_rows, queries);
+        // as add_scores, but there are not enough registers for all values
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
           uint32_t b[4];
@@ -346,7 +340,7 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
         }
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
-          const int query = row + 8 * n + lane_id() % 4 * 2;
+          const int query = row + 8 * n + lane % 4 * 2;
           const Vector<float, 2> lse = load_vector<2>(&keys.lse[c % 2][query]);
 #pragma unroll
           for (int m = 0; m < kFragments; ++m) {
@@ -359,8 +353,8 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
         if (some_unseen) {
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
-            const int query = row + 8 * (i / 2) + lane_id() % 4 * 2 + i % 2;
-            const uint32_t word = shuffle(seen, query % kLanes) >> lane_id() / 4;
+            const int query = row + 8 * (i / 2) + lane % 4 * 2 + i % 2;
+            const uint32_t word = shuffle(seen, query % kLanes) >> lane / 4;
 #pragma unroll
             for (int m = 0; m < kFragments; ++m) {
               if (!(word >> (16 * m) & 1u)) weights[m][i / 2][i % 2] = 0;
@@ -370,7 +364,7 @@ __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads, 2)
         }
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
-          const int query = row + 8 * n + lane_id() % 4 * 2;
+          const int query = row + 8 * n + lane % 4 * 2;
           const Vector<float, 2> delta = load_vector<2>(&keys.delta[c % 2][query]);
 #pragma unroll
           for (int m = 0; m < kFragments; ++m) {

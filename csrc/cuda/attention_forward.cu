@@ -114,9 +114,16 @@ __device__ __forceinline__ void negate(uint32_t (&x)[kFragments][kSteps][4]) {
   }
 }
 
+// The third block lacks shared memory elsewhere, or (sm_100) registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 900
+constexpr int kMostBlocks = 3;
+#else
+constexpr int kMostBlocks = 2;
+#endif
+
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(AttentionShape<kWidth>::kThreads,
-                                  kWidth <= 64 && sizeof(T) == 2 ? 3 : 2)
+                                  kWidth <= 64 && sizeof(T) == 2 ? kMostBlocks : 2)
     attention_forward_kernel(AttentionStream s, T* out, float* lse, const T* q, const T* k,
                              const T* v) {
   using Queries = QueryBlock<T, kWidth>;

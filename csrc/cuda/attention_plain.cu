@@ -55,8 +55,9 @@ __device__ __forceinline__ void multiply(float (&product)[kColumns], Scratch& sc
     stage(scratch.rows, rows, s, row_tile, slice);
     stage(scratch.columns, columns, s, column_tile, slice);
     __syncthreads();
+    const int elements = min(kSlice, s.head_size - slice * kSlice);  // zeros follow
 #pragma unroll 2
-    for (int element = 0; element < kSlice; element += 4) {
+    for (int element = 0; element < elements; element += 4) {
       const Vector<float, 4> a = load_vector<4>(&scratch.rows[tile_row()][element]);
 #pragma unroll
       for (int j = 0; j < kColumns; ++j) {
@@ -121,7 +122,7 @@ __device__ __forceinline__ int this_slice(const AttentionStream& s) {
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, 2)
     forward_kernel(AttentionStream s, T* out, float* lse, const T* q, const T* k, const T* v) {
   VILG_SHARED_MEMORY(smem);
   Scratch& scratch = *reinterpret_cast<Scratch*>(smem);
@@ -168,7 +169,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 
 // dq, and what the gradients of keys and values need of each query.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, 2)
     query_gradient_kernel(AttentionStream s, T* dq, QueryStatistics* statistics, const T* dout,
                           const T* out, const float* lse, const T* q, const T* k, const T* v) {
   VILG_SHARED_MEMORY(smem);

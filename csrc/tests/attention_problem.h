@@ -25,6 +25,7 @@ struct AttentionCase {
   Layout layout = Layout::kFused;
   bool padded = false;
   DType dtype = DType::kFloat32;
+  float scale_factor = 1;  // of 1 / sqrt(head_size)
 
   std::string name() const {
     return format("pattern %d direction %d T %d G %d K %d D %d B %d H %d layout %d pad %d %s",
@@ -78,7 +79,7 @@ class AttentionProblem {
   const std::vector<uint8_t>& valid() const { return valid_; }
   std::vector<float>& qkv() { return qkv_; }
   const std::vector<float>& dout() const { return dout_; }
-  float scale() const { return 1.0f / std::sqrt(static_cast<float>(c_.head_size)); }
+  float scale() const { return c_.scale_factor / std::sqrt(static_cast<float>(c_.head_size)); }
   // Where element d of the part (0 q, 1 k, 2 v) lies in qkv.
   size_t index(int part, int64_t b, int64_t n, int64_t h, int64_t d) const {
     return static_cast<size_t>(part * part_ + b * qkv_strides_.batch + n * qkv_strides_.token +

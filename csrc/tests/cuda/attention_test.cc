@@ -135,6 +135,17 @@ VILG_TEST(cuda_attention_same_bits_every_time) {
   }
 }
 
+VILG_TEST(cuda_attention_scales) {
+  for (float factor : {-1.0f, 0.0f, 1e-20f}) {
+    for (const Precision& precision : kPrecisions) {
+      AttentionCase c;
+      c.pattern = Pattern::kConv, c.grid = 6, c.scale_factor = factor, c.padded = true;
+      const AttentionProblem problem = problem_of(c, kH);
+      expect_close(problem, problem.run(ref_ops(), true, kF), precision);
+    }
+  }
+}
+
 VILG_TEST(cuda_attention_large_scores) {
   // scores of some hundreds: the weights of a row become one and many zeros
   AttentionCase c;
