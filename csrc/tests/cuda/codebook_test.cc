@@ -4,12 +4,13 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "cpu/cpu_ops.h"
 #include "cuda/codebook_search.h"
-#include "cuda/emulation/block.h"
 #include "ref/ref_ops.h"
 #include "tests/cuda/cuda_backend.h"
+#include "tests/cuda/emulation.h"
 
 namespace vilg::test {
 namespace {
@@ -77,7 +78,6 @@ VILG_TEST(cuda_codebook_filter_leaves_alike_codes_to_the_exact_search) {
 // nothing to the exact search.
 VILG_TEST(cuda_codebook_filter_filters) {
   if (!cuda_emulated()) return;
-  const auto queue = cuda::open_queue(0);
   const auto flags_of = [&](const CodebookProblem& problem) {
     constexpr int64_t kPitch = 68;
     static_assert(kPitch >= kCodebookDim && kPitch % 4 == 0);
@@ -100,8 +100,8 @@ VILG_TEST(cuda_codebook_filter_filters) {
     const cuda::CodebookSearch search{vectors.data(), codes.data(),  norms.data(),
                                       kCodebookRows,  kCodebookSize, kCodebookDim,
                                       kPitch,         scores.data(), indices.data()};
-    EXPECT(cuda::CodebookFilter::pays(search, *queue), "%s: no filter", problem.name);
-    cuda::CodebookFilter::run(search, flags.data(), *queue);
+    EXPECT(cuda::CodebookFilter::pays(search, emulated_queue()), "%s: no filter", problem.name);
+    cuda::CodebookFilter::run(search, flags.data(), emulated_queue());
     const FoundCodes expected = find_codes(cpu::codebook_lookup, problem, kCodebookRows);
     for (size_t i = 0; i < kCodebookRows; ++i) {
       EXPECT(flags[i / cuda::kCodebookRows] || indices[i] == expected.indices[i], "%s: row %zu, %d",
@@ -139,17 +139,15 @@ VILG_TEST(cuda_codebook_nan_and_no_distances) {
 }
 
 VILG_TEST(cuda_codebook_whenever_copies_arrive) {
-  using namespace cuda::emulation;
+  using cuda::emulation::CopyTime;
   if (!cuda_emulated()) return;
   const CodebookProblem problem = cluster("cluster of 1e-2", 1e-2f);
-  for (const Strictness& strictness :
-       {Strictness{CopyTime::kEarliest, 0}, Strictness{CopyTime::kLatest, 5},
-        Strictness{CopyTime::kEarliest, 6}}) {
-    set_strictness(strictness);
+  for (const auto& [copies, order_seed] :
+       {std::pair{CopyTime::kEarliest, 0u}, {CopyTime::kLatest, 5u}, {CopyTime::kEarliest, 6u}}) {
+    const Strict strict(copies, order_seed);
     check(problem, 20);
     check(problem, kCodebookRows);
   }
-  set_strictness({});
 }
 
 VILG_TEST(cuda_argmax) {

@@ -1,8 +1,10 @@
 #include "tests/convolution_problem.h"
 
-#include "cuda/emulation/block.h"
+#include <utility>
+
 #include "ref/ref_ops.h"
 #include "tests/cuda/cuda_backend.h"
+#include "tests/cuda/emulation.h"
 
 namespace vilg::test {
 namespace {
@@ -40,14 +42,13 @@ void check_backward(const Case& c) {
 // Every time that asynchronous copies may arrive, and another order of the threads.
 template <typename Body>
 void for_each_strictness(const Body& body) {
-  using namespace cuda::emulation;
+  using cuda::emulation::CopyTime;
   if (!cuda_emulated()) return;
-  for (const Strictness& s : {Strictness{CopyTime::kEarliest, 0}, Strictness{CopyTime::kLatest, 7},
-                              Strictness{CopyTime::kEarliest, 8}}) {
-    set_strictness(s);
+  for (const auto& [copies, order_seed] :
+       {std::pair{CopyTime::kEarliest, 0u}, {CopyTime::kLatest, 7u}, {CopyTime::kEarliest, 8u}}) {
+    const Strict strict(copies, order_seed);
     body();
   }
-  set_strictness({});
 }
 
 }  // namespace

@@ -2,10 +2,13 @@
 // reported, and all others at small sizes, which must not. In other builds the races go unnoticed,
 // because threads of the emulation take turns. Races between blocks are seen where the blocks run
 // on different threads of the system, which a few blocks do on any machine with two cores.
+#include "tests/codebook_problem.h"
+#include "tests/convolution_problem.h"
 #include "tests/cuda/cuda_backend.h"
 #include "tests/cuda/emulation.h"
 #include "tests/draw_problem.h"
 #include "tests/embedding_problem.h"
+#include "tests/group_norm_problem.h"
 #include "tests/layer_norm_problem.h"
 #include "tests/loss_problem.h"
 #include "tests/optimizer_problem.h"
@@ -115,6 +118,42 @@ VILG_TEST(race_free_loss) {
   const auto x = random_floats(20000, 1);
   double sum;
   cuda_ops().squared_norm({&sum, x.data(), 20000}, context());
+}
+
+// Of every tile, and with two slices of channels.
+VILG_TEST(race_free_convolution) {
+  const ConvolutionCase prologue{1, 9, 9, 72, 20, 3, 3, 1, 1, 1, 1, 1, 8, 1, true, true};
+  ForwardConvolution(prologue, {kF, kF, kH}).run(cuda_ops().conv2d_forward);
+  const ConvolutionCase strided{1, 9, 10, 36, 5, 3, 3, 2, 0, 0, 1, 1};
+  for (DType compute : {kF, kH}) {
+    ForwardConvolution(strided, {kF, kF, compute}).run(cuda_ops().conv2d_forward);
+    BackwardConvolution(strided, {kF, kF, compute}, true).run(cuda_ops().conv2d_backward);
+  }
+  const ConvolutionCase large{1, 9, 40, 8, 70, 1, 2, 1, 0, 0, 0, 0};
+  ForwardConvolution(large, {kH, kH, kH}).run(cuda_ops().conv2d_forward);
+}
+
+VILG_TEST(race_free_group_norm) {
+  const GroupNormProblem problem({2, 300, 12, 3}, kF, true);
+  problem.forward(cuda_ops().group_norm_forward);
+  problem.backward(cuda_ops().group_norm_backward);
+}
+
+VILG_TEST(race_free_image) {
+  const auto x = random_floats(2 * 40 * 300, 1);
+  std::vector<float> out(x.size());
+  cuda_ops().transpose({out.data(), x.data(), kF, kF, 2, 40, 300}, context());
+  cuda_ops().softmax_forward({out.data(), x.data(), 80, 300, 1.0f}, context());
+  cuda_ops().softmax_backward({out.data(), x.data(), x.data(), 80, 300, 1.0f}, context());
+}
+
+// Behind the filter, partly or wholly, and by the exact search alone.
+VILG_TEST(race_free_codebook) {
+  const CodebookProblem problem = near_codes("near codes", 0.3f);
+  find_codes(cuda_ops().codebook_lookup, problem, kCodebookRows);
+  find_codes(cuda_ops().codebook_lookup, problem, 20);
+  std::vector<int32_t> indices(3);
+  cuda_ops().argmax({indices.data(), problem.codes.data(), 3, 1000}, context());
 }
 
 VILG_TEST(race_free_optimizer) { train(cuda_ops(), 1030, 1, 0.1f); }
