@@ -19,8 +19,12 @@ const instructions = {
   convolution_weight_gradient: ['mma.sync', 'ldmatrix.sync.aligned.m8n8.x4.trans', 'cp.async'],
   codebook: ['fma.rn.f32', 'cp.async'],
   codebook_filter: ['mma.sync', 'ldmatrix', 'cp.async'],
+  draw: ['redux.sync', 'griddepcontrol'],
   conformance: ['cvt.rn.bf16x2.f32', 'ex2.approx.ftz.f32', 'ldmatrix.sync.aligned.m8n8.x4.trans'],
 }
+
+/** What must not be: the bits of a draw are defined without fused operations (csrc/kernels/exp_fixed.h). */
+const forbidden = { draw: ['fma.rn.f32'] }
 
 function run(command, args) {
   const { status, stdout, stderr, error } = spawnSync(command, args, {
@@ -75,6 +79,9 @@ for (const [stem, expected] of Object.entries(instructions)) {
     for (const instruction of expected) {
       const sm90 = instruction === 'griddepcontrol' && !/compute_9/.test(file)
       if (!sm90 && !text.includes(instruction)) faults.push(`${file} has no ${instruction}`)
+    }
+    for (const instruction of forbidden[stem] ?? []) {
+      if (text.includes(instruction)) faults.push(`${file} has ${instruction}`)
     }
   }
 }
