@@ -4,9 +4,15 @@ import { delimiter, join } from 'node:path'
 import { runTests, type TestOptions, type TestRun } from './native-tests.ts'
 import type { Check } from './records.ts'
 
-/** The tools of compute-sanitizer that are used. */
-export const TOOLS = ['memcheck', 'racecheck'] as const
-type Tool = (typeof TOOLS)[number]
+/** The tools of compute-sanitizer that are used, with their options. */
+const options = {
+  // some tests are about calls that fail
+  memcheck: ['--report-api-errors', 'no'],
+  racecheck: [],
+} as const
+type Tool = keyof typeof options
+/** Their names. */
+export const TOOLS = Object.keys(options) as Tool[]
 
 const errorCode = 86
 
@@ -40,18 +46,22 @@ export async function sanitize(
   sanitizer: string,
   program: string,
   names: readonly string[],
-  options: Omit<TestOptions, 'command'>,
+  how: Omit<TestOptions, 'command'>,
 ): Promise<Check> {
-  const command = [sanitizer, '--tool', tool, '--error-exitcode', String(errorCode), program] as const
+  const command: [string, ...string[]] = [
+    ...([sanitizer, '--tool', tool] as const),
+    ...options[tool],
+    ...['--error-exitcode', String(errorCode), program],
+  ]
   const begin = performance.now()
-  const first = await runTests(names.slice(0, 1), { ...options, command: [...command] })
+  const first = await runTests(names.slice(0, 1), { ...how, command })
   const [only] = first.runs
   if (only && verdict(only) === 'no verdict') {
     const said = only.output.at(-1) ?? only.problem
     return { check: `compute-sanitizer ${tool}`, ok: true, detail: `does not work here: ${said}` }
   }
-  const seconds = options.seconds - (performance.now() - begin) / 1000
-  const { runs, left } = await runTests(names.slice(1), { ...options, seconds, command: [...command] })
+  const seconds = how.seconds - (performance.now() - begin) / 1000
+  const { runs, left } = await runTests(names.slice(1), { ...how, seconds, command })
   return summarize(tool, [...first.runs, ...runs], [...first.left, ...left])
 }
 

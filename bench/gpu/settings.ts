@@ -59,7 +59,7 @@ const tinyGenerator: Required<GeneratorConfig> = {
 }
 const tiny: Settings = {
   ceilings: { copyBytes: 1e6, matmulSide: 64 },
-  attention: { heads: 2, headSize: 64, ...tinyStream, batches: [1, 2] },
+  attention: { heads: 1, headSize: 64, ...tinyStream, batches: [1, 2] },
   decode: { model: 'a tiny generator', config: tinyGenerator, candidates: [1, 3], warmUp: 4, tokens: 4 },
   train: { model: 'a tiny generator', config: tinyGenerator, pairs: 2, learningRate: 3e-3 },
   vqgan: {
@@ -78,7 +78,7 @@ const tiny: Settings = {
     images: [1, 2],
   },
   codebook: { rows: 70, size: 50, dim: 16 },
-  samples: { kernel: 2, longKernel: 2, call: 2 },
+  samples: { kernel: 1, longKernel: 1, call: 1 },
 }
 
 /** Those of the issue; with `quick` few samples of each; `tiny` sizes are what an emulated device can do. */
