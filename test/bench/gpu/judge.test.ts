@@ -62,6 +62,8 @@ test('a factor is our time over that of another row', (t) => {
   const [factor] = claims('decode/60')
   t.is(factor!.value, 8.4 / 6)
   t.is(factor!.reached, false)
+  const [less] = judgeRows(rows, [...entries, took('decode/60', 8)]).filter(({ row }) => row === 'decode/60')
+  t.is(less!.reached, true)
 })
 
 test('what is missing is said, with the reason nearest to it', (t) => {
@@ -85,6 +87,9 @@ test('the last word on a row counts', (t) => {
     ({ row }) => row === 'attention/row/forward/16',
   )
   t.is(flex!.value, 4)
+  const failed = (reason: string) => ({ row: 'train', by: 'ernie-vilg', failed: reason })
+  const [train] = judgeRows(rows, [failed('first'), failed('last')]).filter(({ row }) => row === 'train')
+  t.is(train!.missing, 'last')
 })
 
 test('the table', (t) => {
