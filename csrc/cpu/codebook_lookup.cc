@@ -151,9 +151,10 @@ class Search {
 // bfloat16 are faster they rule out most codes first: simd/codebook_filter.h.
 void codebook_lookup(const CodebookLookupParams& p, OpContext& ctx) {
   validate(p);
-  const auto* simd = VILG_SIMD(codebook);
-  const auto* filter = VILG_SIMD(codebook_filter);
-  const GemmKernels& gemm = VILG_SIMD(gemm)->f32;
+  const Isa isa = active_isa();
+  const auto* simd = VILG_SIMD_OF(isa, codebook);
+  const auto* filter = VILG_SIMD_OF(isa, codebook_filter);
+  const GemmKernels& gemm = VILG_SIMD_OF(isa, gemm)->f32;
   const int64_t width = simd->tile_columns, panels = ceil_div(p.size, width);
   if (filter && (p.dim > filter->max_dim || !filter_pays(p, panels))) filter = nullptr;
   Codes codes{.simd = simd,

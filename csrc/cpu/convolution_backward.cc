@@ -77,11 +77,11 @@ constexpr int64_t kTasks = 16;
 // partial sums of their own, which are added in order.
 class WeightGradient {
  public:
-  WeightGradient(const Conv2dBackwardParams& params, OpContext& ctx)
+  WeightGradient(const Conv2dBackwardParams& params, OpContext& ctx, Isa isa = active_isa())
       : p_(params),
         ctx_(ctx),
-        conv_(VILG_SIMD(convolution)),
-        simd_(VILG_SIMD(gemm)),
+        conv_(VILG_SIMD_OF(isa, convolution)),
+        simd_(VILG_SIMD_OF(isa, gemm)),
         gemm_(p_.compute == DType::kBFloat16 ? &simd_->bf16 : &simd_->f32) {
     out_height_ = p_.out_height();
     out_width_ = p_.out_width();

@@ -25,12 +25,13 @@ VilgStorage storage_of(DType dtype) {
 
 class Engine {
  public:
-  Engine(const ConvProblem& problem, const std::vector<ConvPhase>& phases, OpContext& ctx)
+  Engine(const ConvProblem& problem, const std::vector<ConvPhase>& phases, OpContext& ctx,
+         Isa isa = active_isa())
       : p_(problem),
         phases_(phases),
         ctx_(ctx),
-        conv_(VILG_SIMD(convolution)),
-        simd_(VILG_SIMD(gemm)),
+        conv_(VILG_SIMD_OF(isa, convolution)),
+        simd_(VILG_SIMD_OF(isa, gemm)),
         gemm_(p_.compute == DType::kBFloat16 ? &simd_->bf16 : &simd_->f32) {
     const bool pairs = gemm_->k_step == 2;
     operand_ = pairs ? kVilgPairs : p_.compute == DType::kBFloat16 ? kVilgRounded : kVilgFloat;

@@ -80,8 +80,9 @@ void convert_x(const MatmulParams& p, const SkinnySimd* simd, SkinnyMode mode, i
 }
 
 void matmul_skinny(const MatmulParams& p, OpContext& ctx) {
-  const SkinnySimd* simd = VILG_SIMD(skinny);
-  const GemmSimd* gemm = VILG_SIMD(gemm);
+  const Isa isa = active_isa();
+  const SkinnySimd* simd = VILG_SIMD_OF(isa, skinny);
+  const GemmSimd* gemm = VILG_SIMD_OF(isa, gemm);
   const SkinnyMode mode = skinny_mode(p, simd);
   const int64_t padded = ceil_div(p.k, simd->x_multiple) * simd->x_multiple;
   const bool half = simd->has_pairs && (mode == kSkinnyPairs || mode == kSkinnyRound);

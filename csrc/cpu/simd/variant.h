@@ -6,6 +6,9 @@
 //                      &table; }
 //   <family>.cc        baseline code: checks, blocking, threads; calls
 //   VILG_SIMD(family)->kernel(...)
+//                      where families share a layout, all of one active_isa(), which another thread
+//                      may change in between:
+//   VILG_SIMD_OF(isa, family)
 //
 // A .cc of this folder may include only C headers, intrinsics and headers of this folder: a
 // non-inlined inline function of any other header would be merged by the linker with the baseline's
@@ -26,13 +29,14 @@
   extern "C" const Struct* VILG_SIMD_NAME(family, v3)(void); \
   extern "C" const Struct* VILG_SIMD_NAME(family, v4)(void); \
   extern "C" const Struct* VILG_SIMD_NAME(family, v4bf16)(void);
-#define VILG_SIMD(family)                                                                    \
-  (::vilg::cpu::active_isa() == ::vilg::cpu::Isa::kV4Bf16 ? VILG_SIMD_NAME(family, v4bf16)() \
-   : ::vilg::cpu::active_isa() == ::vilg::cpu::Isa::kV4   ? VILG_SIMD_NAME(family, v4)()     \
-   : ::vilg::cpu::active_isa() == ::vilg::cpu::Isa::kV3   ? VILG_SIMD_NAME(family, v3)()     \
-                                                          : VILG_SIMD_NAME(family, v2)())
+#define VILG_SIMD_OF(isa, family)                                        \
+  ((isa) == ::vilg::cpu::Isa::kV4Bf16 ? VILG_SIMD_NAME(family, v4bf16)() \
+   : (isa) == ::vilg::cpu::Isa::kV4   ? VILG_SIMD_NAME(family, v4)()     \
+   : (isa) == ::vilg::cpu::Isa::kV3   ? VILG_SIMD_NAME(family, v3)()     \
+                                      : VILG_SIMD_NAME(family, v2)())
 #else
 #define VILG_DECLARE_SIMD(Struct, family) \
   extern "C" const Struct* VILG_SIMD_NAME(family, neon)(void);
-#define VILG_SIMD(family) VILG_SIMD_NAME(family, neon)()
+#define VILG_SIMD_OF(isa, family) ((void)(isa), VILG_SIMD_NAME(family, neon)())
 #endif
+#define VILG_SIMD(family) VILG_SIMD_OF(::vilg::cpu::active_isa(), family)
