@@ -3,7 +3,6 @@
 
 import type { Direction, Pattern, StreamSizes } from '../lib/kernels.ts'
 import type { GeneratorConfig } from '../lib/model/generator-config.ts'
-import type { ImageTokenizerConfig } from '../lib/model/image-tokenizer-config.ts'
 
 /** m x k by k x n: a multiply-add for each of m n k. */
 export function matmulFlops(m: number, n: number, k: number): number {
@@ -97,48 +96,4 @@ export function drawTokenBytes({ layers, hidden, imageVocab }: GeneratorConfig):
   const matrices = 12 * hidden ** 2 * layers + hidden * imageVocab
   const vectors = 13 * hidden * layers + 2 * hidden + imageVocab
   return 2 * matrices + 4 * vectors
-}
-
-/**
- * Decoding one picture with a VQGAN: every convolution of taming-transformers' decoder, a multiply-add for each of side^2 x in x out a pixel of its
- * output, and the two products of each attention block. 312 GFLOP for vqgan-f8-8192.
- */
-export function vqganDecodeFlops(config: ImageTokenizerConfig): number {
-  const { resolution, channels, multipliers, residualBlocks, attentionResolutions, latentChannels } = config
-  const last = multipliers.length - 1
-  let side = resolution >> last
-  let flops = 0
-  const convolution = (ins: number, outs: number, kernel: number) => {
-    flops += 2 * ins * outs * kernel ** 2 * side ** 2
-  }
-  const residual = (ins: number, outs: number) => {
-    convolution(ins, outs, 3)
-    convolution(outs, outs, 3)
-    if (ins !== outs) convolution(ins, outs, 1)
-  }
-  const attention = (width: number) => {
-    for (let i = 0; i < 4; i++) convolution(width, width, 1)
-    flops += 4 * side ** 4 * width
-  }
-  const widest = channels * multipliers[last]!
-  convolution(config.codebookDim, latentChannels, 1)
-  convolution(latentChannels, widest, 3)
-  residual(widest, widest)
-  attention(widest)
-  residual(widest, widest)
-  let ins = widest
-  for (let level = last; level >= 0; level--) {
-    const outs = channels * multipliers[level]!
-    for (let block = 0; block <= residualBlocks; block++) {
-      residual(ins, outs)
-      if (attentionResolutions.includes(side)) attention(outs)
-      ins = outs
-    }
-    if (level > 0) {
-      side *= 2
-      convolution(outs, outs, 3)
-    }
-  }
-  convolution(ins, 3, 3)
-  return flops
 }

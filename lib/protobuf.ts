@@ -1,4 +1,4 @@
-// As much of protobuf's wire format as writing an ONNX file takes: fields of varints, 32-bit floats and bytes.
+// As much of protobuf's wire format as writing ONNX and TensorBoard files takes: fields of varints, floats, doubles and bytes.
 
 /** A field of a message, encoded. */
 export type Field = readonly Uint8Array[]
@@ -12,7 +12,7 @@ function varint(value: number): number[] {
 }
 
 // numbers of wire types
-const kinds = { varint: 0, bytes: 2, float: 5 } as const
+const kinds = { varint: 0, double: 1, bytes: 2, float: 5 } as const
 
 function tag(field: number, kind: keyof typeof kinds): number[] {
   return varint(field * 8 + kinds[kind])
@@ -30,6 +30,13 @@ export function float(field: number, value: number): Field {
   const encoded = new Uint8Array(4)
   new DataView(encoded.buffer).setFloat32(0, value, true)
   return [Uint8Array.from([...tag(field, 'float'), ...encoded])]
+}
+
+/** A double field. */
+export function double(field: number, value: number): Field {
+  const encoded = new Uint8Array(8)
+  new DataView(encoded.buffer).setFloat64(0, value, true)
+  return [Uint8Array.from([...tag(field, 'double'), ...encoded])]
 }
 
 /** A bytes field. The bytes are not copied until {@link encode} does. */

@@ -1,5 +1,5 @@
 // Builds ONNX files. Numbers of fields and types are those of onnx.proto (IR version 8 and later).
-import { bytes, encode, type Field, float, integer, message, text } from './protobuf.ts'
+import { bytes, encode, type Field, float, integer, message, text } from '../../lib/protobuf.ts'
 
 const dataTypes = { float32: 1, int64: 7 } as const
 

@@ -5,6 +5,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { memoryPairs } from '../../lib/data/pairs.ts'
 import { formatSeconds } from '../../lib/trainer/progress.ts'
 import { trainGenerator } from '../../lib/trainer/bundle/generator-stage.ts'
+import { summarize } from '../../lib/trainer/bundle/summary.ts'
 import { makeTokens, makeVocabulary, trainImageTokenizer } from '../../lib/trainer/bundle/stages.ts'
 import { interruptible, InterruptedError } from '../../lib/trainer/interrupt.ts'
 import { type EmojiContext, writeEmojiBundle } from './bundle.ts'
@@ -94,6 +95,7 @@ async function main(signal: AbortSignal): Promise<void> {
     }
     console.log(`stage ${name}: finished (${seconds})`)
   }
+  console.log(`\n${await summarize(folder)}`)
 }
 
 try {

@@ -17,6 +17,8 @@ import {
   type StageContext,
   trainImageTokenizer,
 } from '../trainer/bundle/stages.ts'
+import { readMeasurements } from '../trainer/bundle/measurements.ts'
+import { summarize } from '../trainer/bundle/summary.ts'
 import { InterruptedError } from '../trainer/interrupt.ts'
 import { formatSeconds } from '../trainer/progress.ts'
 import { rejectUnknownKeys } from '../validate.ts'
@@ -193,8 +195,10 @@ async function runStages(
     context.exitCode = outOfTime
     return
   }
-  if (only === 'all' || only === 'bundle')
-    tell('end', { bundle: work.bundle }, `\nernie-vilg generate --model ${work.bundle} ...`)
+  const measurements = await readMeasurements(work.folder)
+  const bundle = only === 'all' || only === 'bundle' ? { bundle: work.bundle } : {}
+  const next = 'bundle' in bundle ? `\n\nernie-vilg generate --model ${bundle.bundle} ...` : ''
+  tell('end', { ...bundle, measurements }, `\n${await summarize(work.folder)}${next}`)
 }
 
 async function readChanges(path: string): Promise<Record<string, unknown>> {

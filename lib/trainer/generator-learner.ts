@@ -31,6 +31,7 @@ export interface GeneratorEvaluation extends GeneratorTerms {
 /** What a learner needs of a generator. */
 export interface TrainableGenerator {
   readonly config: { readonly textLength: number; readonly grid: number }
+  readonly parameterCount: number
   forward(
     batch: GeneratorBatch,
     options: { direction: 'text-to-image' | 'image-to-text'; signal?: AbortSignal },
@@ -74,7 +75,9 @@ export class GeneratorLearner implements Learner<GeneratorBatch, GeneratorTerms,
     const { textToImage, imageToText } = this.#options.directionWeights!
     const pairs = batches.reduce((sum, batch) => sum + this.#pairs(batch), 0)
     const directions = Number(textToImage > 0) + Number(imageToText > 0)
-    return { pairs, tokens: pairs * (textLength + 1 + imageLength) * directions }
+    const tokens = pairs * (textLength + 1 + imageLength) * directions
+    // a multiply-add a weight forward, and two backward: by the input and by the weight
+    return { pairs, tokens, flops: 6 * this.#generator.parameterCount * tokens }
   }
 
   async begin(): Promise<void> {}

@@ -1,6 +1,8 @@
 import type { NativeImageTokenizerTrainer } from '../../types/native-models.d.ts'
 import type { StopFlag, TaskControl } from '../../types/native.d.ts'
 import { CounterRandom } from '../data/random.ts'
+import type { ImageTokenizerConfig } from '../model/image-tokenizer-config.ts'
+import { vqganDecodeFlops, vqganEncodeFlops } from '../model/flops.ts'
 import { expectTypedArray, outOfRange, typeMismatch } from '../validate.ts'
 import { ignoreStopped } from './generator-learner.ts'
 import { addScaled, type Learner, type LossTerms, type StepSize } from './learner.ts'
@@ -43,11 +45,7 @@ export interface ImageTokenizerEvaluation {
 
 /** What a learner needs of an image tokenizer. */
 export interface TrainableImageTokenizer {
-  readonly config: {
-    readonly resolution: number
-    readonly multipliers: readonly number[]
-    readonly codebookSize: number
-  }
+  readonly config: Readonly<Required<ImageTokenizerConfig>>
   encode(
     images: Float32Array,
     options?: { count?: number; signal?: AbortSignal },
@@ -91,7 +89,10 @@ export class ImageTokenizerLearner implements Learner<
     const { resolution, multipliers } = this.#tokenizer.config
     const side = resolution / 2 ** (multipliers.length - 1)
     const pairs = batches.reduce((sum, batch) => sum + this.#count(batch), 0)
-    return { pairs, tokens: pairs * side * side }
+    // each product once forward, and twice backward: by the input and by the weights
+    const flops =
+      3 * pairs * (vqganEncodeFlops(this.#tokenizer.config) + vqganDecodeFlops(this.#tokenizer.config))
+    return { pairs, tokens: pairs * side * side, flops }
   }
 
   async begin(batches: readonly ImageTokenizerBatch[], control: TaskControl): Promise<void> {

@@ -21,6 +21,8 @@ export interface LossTerms {
 export interface StepSize {
   pairs: number
   tokens: number
+  /** Floating-point operations of the model's products, forward and backward. */
+  flops: number
 }
 
 /**

@@ -10,6 +10,7 @@ export interface ProgressValues {
   learningRate: number
   gradientNorm: number
   tokensPerSecond: number
+  flopsPerSecond: number
   [key: string]: unknown
 }
 
@@ -22,6 +23,7 @@ const shownApart = [
   'tokensPerSecond',
   'seconds',
   'pairsPerSecond',
+  'flopsPerSecond',
 ]
 
 /** A bar on a terminal; elsewhere (a file, a pipe) a line every half minute. */
@@ -30,25 +32,30 @@ export class Progress {
   readonly #title: string
   readonly #total: number
   readonly #first: number
+  readonly #peakFlops: number | undefined
   readonly #bar: SingleBar | undefined
   readonly #begun = performance.now()
   #lastLine = -Infinity
 
-  /** @param first the steps that were done before */
-  constructor(stream: ProgressStream, title: string, first: number, total: number) {
+  /**
+   * @param first the steps that were done before
+   * @param peakFlops what the device can do in a second, to show how much of it the model uses
+   */
+  constructor(stream: ProgressStream, title: string, first: number, total: number, peakFlops?: number) {
     this.#stream = stream
     this.#title = title
     this.#first = first
+    this.#peakFlops = peakFlops
     this.#total = total
     if (stream.isTTY !== true) return
-    const format = `${title} {bar} {percentage}% {value}/{total} loss {loss} {rate} tokens/s {left} left`
+    const format = `${title} {bar} {percentage}% {value}/{total} loss {loss} {rate} {left} left`
     this.#bar = new SingleBar({ format, stream, hideCursor: null, barsize: 24, etaBuffer: 50 })
     this.#bar.start(total, first, { loss: '-', rate: '-', left: '-' })
   }
 
   /** Shows a step. */
   step(values: ProgressValues): void {
-    const rate = formatCount(values.tokensPerSecond)
+    const rate = this.#rate(values)
     const left = formatSeconds(this.#secondsLeft(values.step))
     if (this.#bar !== undefined) {
       this.#bar.update(values.step, { loss: values.loss.toFixed(4), rate, left })
@@ -64,7 +71,7 @@ export class Progress {
     this.#write(
       `step ${values.step}/${this.#total} (${percent} %) loss ${formatNumber(values.loss)} (${terms.join(', ')}), ` +
         `learning rate ${values.learningRate.toExponential(2)}, gradient norm ${formatNumber(values.gradientNorm)}, ` +
-        `${rate} tokens/s, ${left} left`,
+        `${rate}, ${left} left`,
     )
   }
 
@@ -82,6 +89,12 @@ export class Progress {
   /** Leaves the bar as it is. */
   stop(): void {
     this.#bar?.stop()
+  }
+
+  #rate({ tokensPerSecond, flopsPerSecond }: ProgressValues): string {
+    const tokens = `${formatCount(tokensPerSecond)} tokens/s`
+    if (this.#peakFlops === undefined) return tokens
+    return `${tokens}, ${((100 * flopsPerSecond) / this.#peakFlops).toFixed(0)} % of peak`
   }
 
   #write(text: string): void {

@@ -19,6 +19,7 @@ const partialPrefix = '.partial-'
  * - `options.json`: what decides the run, written when it begins
  * - `log.jsonl`: a line a step, and one for whatever else happens
  * - `checkpoints/<step>`: whole ones only; one in the making has another name
+ * - `tensorboard/`: the same numbers and samples for TensorBoard
  * - pictures: curves and samples
  */
 export class RunFolder {
@@ -56,6 +57,11 @@ export class RunFolder {
   /** The log's path. */
   get log(): string {
     return join(this.path, 'log.jsonl')
+  }
+
+  /** Where the event files of TensorBoard are. */
+  get tensorBoard(): string {
+    return join(this.path, 'tensorboard')
   }
 
   get #checkpoints(): string {

@@ -12,26 +12,22 @@ export interface LogLine {
 export class RunLog {
   readonly path: string
   readonly #file: FileHandle
-  readonly #onLine: ((line: LogLine) => void) | undefined
   #pending = ''
 
-  private constructor(path: string, file: FileHandle, onLine: ((line: LogLine) => void) | undefined) {
+  private constructor(path: string, file: FileHandle) {
     this.path = path
     this.#file = file
-    this.#onLine = onLine
   }
 
   /**
    * Opens the log at `path`, or makes it. Lines of steps after `step` are cut off, as is a last line that was not finished: the
    * run goes on from that step, and does the later ones again.
-   *
-   * @param onLine given every line that is added
    */
-  static async open(path: string, step: number, onLine?: (line: LogLine) => void): Promise<RunLog> {
+  static async open(path: string, step: number): Promise<RunLog> {
     try {
       const end = await endOf(path, step)
       if (end !== undefined) await truncate(path, end)
-      return new RunLog(path, await open(path, 'a'), onLine)
+      return new RunLog(path, await open(path, 'a'))
     } catch (cause) {
       throw ioError(path, cause)
     }
@@ -40,7 +36,6 @@ export class RunLog {
   /** Adds a line. It is in the file after the next `flush`. */
   add(line: LogLine): void {
     this.#pending += `${JSON.stringify(line)}\n`
-    this.#onLine?.(line)
   }
 
   /** Writes the lines out, to the disk itself where `sync` is true. */

@@ -4,10 +4,11 @@ import { type RgbImage, writeFileWhole } from '../data/image.ts'
 import { VilgError } from '../errors.ts'
 import { checkSignal } from '../native/call.ts'
 import { expectInteger, expectNumber, expectString, rejectUnknownKeys } from '../validate.ts'
-import { formatNumber, formatSeconds, Progress, type ProgressStream } from './progress.ts'
+import type { ProgressStream } from './progress.ts'
 import { drawCurves } from './run-curves.ts'
 import { RunFolder } from './run-folder.ts'
-import { type LogLine, readLog, RunLog } from './run-log.ts'
+import { type LogLine, readLog } from './run-log.ts'
+import { RunMonitor } from './run-monitor.ts'
 import type { BatchOf, TrainerStep, TrainingLoop } from './training-loop.ts'
 
 /** Pictures to look at while a run goes on. */
@@ -64,6 +65,11 @@ export interface RunOptions<
   onLog?: (line: LogLine) => void
   /** Where progress is shown; standard error unless given, nowhere if false. */
   progress?: ProgressStream | false
+  /**
+   * Floating-point operations that the device can do in a second (see {@link measureCeilings}): the progress bar then has what share of
+   * them the model makes use of.
+   */
+  peakFlops?: number
 }
 
 /** What {@link trainRun} gives. */
@@ -98,12 +104,13 @@ const optionKeys = [
   'signal',
   'onLog',
   'progress',
+  'peakFlops',
 ] as const satisfies readonly (keyof RunOptions<TrainerStep>)[]
 
 /**
  * Trains in a folder, so that it can be ended at any time, even by pulling the plug, and goes on from its last checkpoint when
  * called again with the same options. In the folder: `options.json`, `log.jsonl` (a line a step, with evaluations between),
- * curves and samples as PNG, and `checkpoints/`.
+ * curves and samples as PNG, `tensorboard/` and `checkpoints/`.
  */
 export async function trainRun<Step extends TrainerStep, Trainer extends TrainingLoop<Step>>(
   folder: string,
@@ -148,6 +155,7 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
     const minutes =
       options.minutes === undefined ? Infinity : expectNumber('minutes', options.minutes, { min: 0 })
     this.#deadline = this.#begun + minutes * 60_000
+    if (options.peakFlops !== undefined) expectNumber('peakFlops', options.peakFlops, { min: 1 })
     checkSignal(options.signal)
   }
 
@@ -177,22 +185,15 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
 
   async #run(folder: RunFolder, trainer: Trainer): Promise<void> {
     const first = trainer.step
-    const log = await RunLog.open(folder.log, first, this.#options.onLog)
+    const { onLog, progress, peakFlops } = this.#options
+    const monitor = await RunMonitor.open(folder, first, { title: this.#title, onLog, progress, peakFlops })
     try {
       await this.#recall(folder)
       if (first >= this.#steps) return
-      const at = new Date().toISOString()
-      log.add({ type: first === 0 ? 'start' : 'resume', step: first, at, steps: this.#steps })
-      const stream = this.#options.progress ?? process.stderr
-      const progress = stream === false ? undefined : new Progress(stream, this.#title, first, this.#steps)
-      if (first > 0) progress?.note(`goes on after step ${first} of ${this.#steps}`)
-      try {
-        await this.#trainSteps(folder, trainer, log, progress)
-      } finally {
-        progress?.stop()
-      }
+      await monitor.begin(folder, first, this.#steps)
+      await this.#trainSteps(folder, trainer, monitor)
     } finally {
-      await log.close()
+      await monitor.close()
     }
   }
 
@@ -204,35 +205,29 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
     }
   }
 
-  async #trainSteps(
-    folder: RunFolder,
-    trainer: Trainer,
-    log: RunLog,
-    progress: Progress | undefined,
-  ): Promise<void> {
+  async #trainSteps(folder: RunFolder, trainer: Trainer, monitor: RunMonitor): Promise<void> {
     const { signal, batches } = this.#options
     const first = trainer.step
     const data = batches(first * trainer.options.accumulate)
     let step = first
     for await (const report of trainer.fit(data, { steps: this.#steps - first })) {
       step = report.step
-      log.add({ type: 'step', ...report })
-      progress?.step({ ...report })
+      monitor.step(report)
       const isLast = step === this.#steps
       const isDue = (every: number) => isLast || step % every === 0
       if (this.#options.evaluate !== undefined && isDue(this.#every.evaluate)) {
-        await this.#evaluate(trainer, step, log, progress)
+        await this.#evaluate(trainer, step, monitor)
       }
       if (this.#options.sample !== undefined && isDue(this.#every.sample)) {
-        await this.#sample(trainer, step, log)
+        await this.#sample(trainer, step, monitor)
       }
       const now = performance.now()
       const isEnding = isLast || signal?.aborted === true || now >= this.#deadline
       const isTime = now - this.#lastCheckpoint >= this.#checkpointSeconds * 1000
       if (isEnding || isTime || step % this.#every.checkpoint === 0) {
-        await this.#checkpoint(folder, trainer, step, log, progress)
+        await this.#checkpoint(folder, trainer, step, monitor)
       } else if (now - this.#lastFlush > 1000) {
-        await log.flush()
+        await monitor.flush()
         this.#lastFlush = now
       }
       if (!isEnding) continue
@@ -244,19 +239,15 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
     throw new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { steps: this.#steps, step })
   }
 
-  async #evaluate(trainer: Trainer, step: number, log: RunLog, progress?: Progress): Promise<void> {
+  async #evaluate(trainer: Trainer, step: number, monitor: RunMonitor): Promise<void> {
     const begun = performance.now()
     const values = (await this.#options.evaluate!(trainer)) as Record<string, unknown>
     const seconds = (performance.now() - begun) / 1000
     this.#evaluation = { ...values, seconds }
-    log.add({ type: 'evaluation', step, ...values, seconds })
-    const shown = Object.entries(values).map(
-      ([key, value]) => `${key} ${typeof value === 'number' ? formatNumber(value) : JSON.stringify(value)}`,
-    )
-    progress?.note(`step ${step}, held out: ${shown.join(', ')} (${formatSeconds(seconds)})`)
+    monitor.evaluation(step, values, seconds)
   }
 
-  async #sample(trainer: Trainer, step: number, log: RunLog): Promise<void> {
+  async #sample(trainer: Trainer, step: number, monitor: RunMonitor): Promise<void> {
     const { images, columns = 8, captions } = await this.#options.sample!(trainer)
     const file = `samples-${step}.png`
     const tileSize = Math.max(128, images[0]?.width ?? 0) // smaller ones are hard to see
@@ -266,26 +257,18 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
       ...(captions === undefined ? {} : { captions }),
     })
     await writeFileWhole(join(this.#path, file), sheet.png)
-    const list = captions !== undefined && sheet.numbered ? { captions } : {}
-    log.add({ type: 'sample', step, file, ...list })
+    monitor.sample(step, file, sheet, captions)
   }
 
-  async #checkpoint(
-    folder: RunFolder,
-    trainer: Trainer,
-    step: number,
-    log: RunLog,
-    progress?: Progress,
-  ): Promise<void> {
-    // The log first: then it never lacks what lies before a checkpoint, and what it has beyond is cut off when the run goes on.
-    const at = new Date().toISOString()
-    log.add({ type: 'checkpoint', step, at, elapsedSeconds: this.#seconds() })
-    await log.flush({ sync: true })
-    trainer.lastCheckpoint = await folder.add(step, this.#keep, (path) => trainer.save(path))
+  async #checkpoint(folder: RunFolder, trainer: Trainer, step: number, monitor: RunMonitor): Promise<void> {
+    await monitor.checkpoint(step, this.#seconds(), async () => {
+      const path = await folder.add(step, this.#keep, (partial) => trainer.save(partial))
+      trainer.lastCheckpoint = path
+      return path
+    })
     this.#lastCheckpoint = performance.now()
     this.#lastFlush = this.#lastCheckpoint
-    await this.#drawCurves(await readLog(log.path))
-    progress?.note(`checkpoint ${trainer.lastCheckpoint}`)
+    await this.#drawCurves(await readLog(folder.log))
   }
 
   async #drawCurves(lines: readonly LogLine[]): Promise<void> {

@@ -27,6 +27,8 @@ export interface StepReport {
   pairsPerSecond: number
   /** Of all streams, PAD and both directions included. */
   tokensPerSecond: number
+  /** Floating-point operations of the model's products, forward and backward, in a second. */
+  flopsPerSecond: number
 }
 
 /** A step of a generator's training. */
@@ -245,7 +247,7 @@ export class TrainingLoop<Step extends TrainerStep, Target extends Disposable = 
     const extra = await learner.finish(step)
     this.#lastLoss = terms.loss
     const seconds = (performance.now() - begun) / 1000
-    const { pairs, tokens } = learner.size(batches)
+    const { pairs, tokens, flops } = learner.size(batches)
     return {
       step,
       ...terms,
@@ -255,6 +257,7 @@ export class TrainingLoop<Step extends TrainerStep, Target extends Disposable = 
       seconds,
       pairsPerSecond: pairs / seconds,
       tokensPerSecond: tokens / seconds,
+      flopsPerSecond: flops / seconds,
     } as unknown as Step
   }
 

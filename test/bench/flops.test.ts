@@ -7,7 +7,6 @@ import {
   generatorStepFlops,
   matmulFlops,
   patternOf,
-  vqganDecodeFlops,
 } from '../../bench/flops.ts'
 import { DIRECTIONS, Generator, kernels, PATTERNS, preset } from '../../lib/index.ts'
 
@@ -42,10 +41,6 @@ test('layers have the patterns of the paper', (t) => {
 
 test('a product is a multiply-add for each of m n k', (t) => {
   t.is(matmulFlops(2, 3, 5), 60)
-})
-
-test('the decoder of vqgan-f8-8192 takes 312 GFLOP', (t) => {
-  t.is(Math.round(vqganDecodeFlops(preset('vqgan-f8-8192')) / 1e9), 312)
 })
 
 test('bytes of a drawn token are those of the weights that it reads', async (t) => {

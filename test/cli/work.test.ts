@@ -295,7 +295,7 @@ test('train: from a folder to a bundle that draws and describes', async (t) => {
     steps.map(({ step }) => step),
     [1, 2, 3, 4],
   )
-  t.like(lines.at(-1), { type: 'end', bundle: out })
+  t.like(lines.at(-1), { type: 'end', bundle: out, measurements: { generator: { steps: 4 } } })
 
   await using model = await ErnieVilg.load(out)
   t.is(model.name, '小模型')

@@ -31,10 +31,13 @@ export const fakeRun: RunOptions<GeneratorStep, FakeTrainer> = {
   progress: false,
 }
 
-// As a process of its own, to be killed: tells of every step, and takes its time.
+// As a process of its own, to be killed: tells of every step and checkpoint, and takes its time.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await trainRun(process.argv[2]!, {
     ...fakeRun,
+    onLog: ({ type, step }) => {
+      if (type === 'checkpoint') console.log(`checkpoint ${step}`)
+    },
     async *batches(start) {
       for await (const batch of fakeBatches(start)) {
         await new Promise((resolve) => setTimeout(resolve, 30))

@@ -90,6 +90,7 @@ export class FakeTrainer extends TrainingLoop<GeneratorStep> {
     const resolved = resolveTrainerOptions('generator', options)
     const generator = {
       config: { textLength, grid },
+      parameterCount: 1,
       forward: async (batch: GeneratorBatch, { direction }: { direction: string }) => {
         const tokens = direction === 'text-to-image' ? batch.image : batch.text
         return { loss: (native.weight - mean([...tokens])) ** 2 / 2 }

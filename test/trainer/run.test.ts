@@ -12,6 +12,7 @@ import { type RunOptions, trainRun } from '../../lib/trainer/run.ts'
 import type { GeneratorStep } from '../../lib/trainer/training-loop.ts'
 import type { FakeTrainer } from './fake.ts'
 import { fakeRun } from './fake-run.ts'
+import { type ReadEvent, readEvents } from './tensorboard/read-events.ts'
 
 async function tempFolder(t: ExecutionContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'vilg-run-'))
@@ -36,6 +37,13 @@ async function losses(folder: string): Promise<unknown[]> {
     .map(({ type, step, loss, gradientNorm, learningRate }) => [type, step, loss, gradientNorm, learningRate])
 }
 
+/** All events of a run, file by file. */
+async function readTensorBoard(folder: string): Promise<ReadEvent[]> {
+  const names = (await readdir(join(folder, 'tensorboard'))).sort()
+  const files = names.map(async (name) => readEvents(await readFile(join(folder, 'tensorboard', name))))
+  return (await Promise.all(files)).flat()
+}
+
 test('a run leaves options, a log, curves, samples and the newest checkpoints', async (t) => {
   const folder = await tempFolder(t)
   const result = await train(folder, { keep: 2 })
@@ -54,6 +62,7 @@ test('a run leaves options, a log, curves, samples and the newest checkpoints', 
       'samples-20.png',
       'samples-6.png',
       'samples-18.png',
+      'tensorboard',
     ].sort(),
   )
   const log = await readLog(join(folder, 'log.jsonl'))
@@ -66,6 +75,20 @@ test('a run leaves options, a log, curves, samples and the newest checkpoints', 
     [5, 10, 15, 20],
   )
   t.is((await readFile(join(folder, 'loss.png'))).toString('latin1', 1, 4), 'PNG')
+  const events = await readTensorBoard(folder)
+  const loss = (group: string) => events.map(({ scalars }) => scalars?.[`${group}/loss`])
+  const logged = (type: string) => log.filter((line) => line.type === type).map((line) => line.loss as number)
+  for (const [group, type] of [
+    ['training', 'step'],
+    ['held out', 'evaluation'],
+  ] as const) {
+    t.deepEqual(
+      loss(group).filter((value) => value !== undefined),
+      logged(type).map(Math.fround),
+    )
+  }
+  const sheets = events.flatMap(({ step, images }) => (images?.samples === undefined ? [] : [step]))
+  t.deepEqual(sheets, [6, 12, 18, 20])
   // once finished, nothing more is done
   const bytes = (await stat(join(folder, 'log.jsonl'))).size
   const again = await train(folder)
@@ -112,6 +135,12 @@ test('a run that was ended at any point goes on as if it had not been', async (t
   t.deepEqual(
     resumed.map(({ step }) => step),
     [1, 5, 12],
+  )
+  // each part of the run tells TensorBoard from which step on it counts
+  const begun = (await readTensorBoard(folder)).filter(({ sessionStatus }) => sessionStatus === 1)
+  t.deepEqual(
+    begun.map(({ step }) => step),
+    [1, 2, 6, 13],
   )
 })
 
@@ -165,13 +194,17 @@ test('a killed process goes on from its last checkpoint', async (t) => {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     const seen = 3 + 2 * kill
-    let steps = 0
+    let said = ''
     child.stdout.on('data', (text: Buffer) => {
-      steps += text.toString().split('\n').length - 1
-      if (steps >= seen) child.kill('SIGKILL')
+      said += text.toString()
+      if (said.split('step\n').length > seen) child.kill('SIGKILL')
     })
-    const [, signal] = (await once(child, 'exit')) as [number, string]
+    const [, signal] = (await once(child, 'close')) as [number, string]
     t.is(signal, 'SIGKILL')
+    // what was reported is there
+    const reported = [...said.matchAll(/checkpoint (\d+)/g)].map(([, step]) => Number(step))
+    const there = (await readdir(join(folder, 'checkpoints'))).map(Number).filter((step) => step >= 0)
+    t.true(Math.max(0, ...there) >= (reported.at(-1) ?? 0), said)
   }
   const result = await train(folder)
   t.is(result.weight, expected.weight)
@@ -215,11 +248,11 @@ test('data that ends too early is an error', async (t) => {
 })
 
 test('progress is a bar on a terminal and lines elsewhere', async (t) => {
-  const shown = async (isTTY: boolean) => {
+  const shown = async (isTTY: boolean, options: Options = {}) => {
     const stream = Object.assign(new PassThrough(), { isTTY, columns: 120, cursorTo() {}, clearLine() {} })
     let text = ''
     stream.on('data', (part: Buffer) => (text += part.toString()))
-    await train(await tempFolder(t), { progress: stream, title: 'fake' })
+    await train(await tempFolder(t), { progress: stream, title: 'fake', ...options })
     return text
   }
   const lines = await shown(false)
@@ -231,6 +264,8 @@ test('progress is a bar on a terminal and lines elsewhere', async (t) => {
   t.regex(lines, /fake: step 20\/20 \(100\.0 %\)/)
   t.regex(lines, /checkpoint .*checkpoints.20\n/)
   t.regex(await shown(true), /fake .*100%.* 20\/20 loss/)
+  t.false(lines.includes('of peak'))
+  t.regex(await shown(false, { peakFlops: 1e6 }), /[\d.]+ (k |M )?tokens\/s, \d+ % of peak, .* left\n/)
 })
 
 test('bad arguments', async (t) => {
@@ -246,6 +281,7 @@ test('bad arguments', async (t) => {
     { minutes: NaN },
     { signal: 1 },
     { title: 1 },
+    { peakFlops: 0 },
   ]) {
     await t.throwsAsync(train(folder, bad as never), invalid)
   }

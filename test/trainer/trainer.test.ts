@@ -99,7 +99,13 @@ const kinds = {
 } as const
 
 /** The numbers of a step that do not depend on time. */
-function exact({ seconds: _, pairsPerSecond: __, tokensPerSecond: ___, ...rest }: TrainerStep): object {
+function exact({
+  seconds: _,
+  pairsPerSecond: _1,
+  tokensPerSecond: _2,
+  flopsPerSecond: _3,
+  ...rest
+}: TrainerStep): object {
   return rest
 }
 

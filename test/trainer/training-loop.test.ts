@@ -29,12 +29,15 @@ test('steps are reported with all that belongs to them', async (t) => {
     gradientNorm,
     tokensPerSecond,
     pairsPerSecond,
+    flopsPerSecond,
     seconds,
   } of steps) {
     t.true(Math.abs(loss - (textToImage + imageToText)) < 1e-12)
     t.true(gradientNorm > 0 && seconds > 0)
     // two pairs, two directions of 4 + 1 + 4 tokens
     t.true(Math.abs(tokensPerSecond / pairsPerSecond - 18) < 1e-9)
+    // and a model of one weight
+    t.true(Math.abs(flopsPerSecond / tokensPerSecond - 6) < 1e-9)
   }
   t.is(trainer.step, 3)
 })

@@ -69,7 +69,7 @@ async function run(
       sample: (one) => sample(one.target),
       sampleEvery,
       curves: { 'loss.png': ['loss', 'textToImage', 'imageToText'] },
-      ...limits(context, 'generator'),
+      ...(await limits(context, 'generator', training)),
     },
   )
   try {

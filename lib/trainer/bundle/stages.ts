@@ -8,6 +8,7 @@ import { ImageTokenizer } from '../../model/image-tokenizer.ts'
 import { TextTokenizer } from '../../tokenizer/text-tokenizer.ts'
 import { trainWordPiece } from '../../tokenizer/train-word-piece.ts'
 import type { ProgressStream } from '../progress.ts'
+import type { TrainerOptions } from '../options.ts'
 import type { LogLine } from '../run-log.ts'
 import { trainRun, type RunSamples } from '../run.ts'
 import { Trainer } from '../trainer.ts'
@@ -15,6 +16,7 @@ import type { ImageTokenizerStep } from '../training-loop.ts'
 import { imageBatches, imageBatchesInOrder, readPairs } from './batches.ts'
 import type { BundleTrainingConfig } from './config.ts'
 import { writeMeasurements } from './measurements.ts'
+import { peakFlops } from './peak-flops.ts'
 
 /** What all stages share. */
 export interface StageContext {
@@ -108,7 +110,7 @@ export async function trainImageTokenizer(context: StageContext): Promise<Finish
       'psnr.png': ['psnr'],
       'codebook.png': ['perplexity', 'codesUsed'],
     },
-    ...limits(context, 'image-tokenizer'),
+    ...(await limits(context, 'image-tokenizer', training)),
   })
   try {
     if (!finished) return false
@@ -183,10 +185,16 @@ function tokenBytes(indices: Int32Array, codebookSize: number): Buffer<ArrayBuff
 }
 
 /** What ends a run before its end, and who is told of it. */
-export function limits({ minutesLeft, signal, progress, onLog }: StageContext, stage: string) {
+export async function limits(
+  { minutesLeft, signal, progress, onLog }: StageContext,
+  stage: string,
+  { precision = 'float32' }: TrainerOptions,
+) {
   const minutes = minutesLeft()
+  const peak = progress === false ? undefined : await peakFlops(precision, signal)
   return {
     signal,
+    ...(peak === undefined ? {} : { peakFlops: peak }),
     ...(minutes === undefined ? {} : { minutes }),
     ...(progress === undefined ? {} : { progress }),
     ...(onLog === undefined ? {} : { onLog: (line: LogLine) => onLog(stage, line) }),
