@@ -2,9 +2,9 @@ import { totalmem } from 'node:os'
 
 import { native } from './native/binding.ts'
 import { cuda, type CudaInfo } from './native/cuda.ts'
-import { automaticDevice } from './native/options.ts'
+import { automaticDevice, type Device, resolveDevice } from './native/options.ts'
 export type { CudaDevice, CudaInfo } from './native/cuda.ts'
-import { expectInteger, expectOneOf } from './validate.ts'
+import { expectBoolean, expectInteger, expectOneOf, rejectUnknownKeys } from './validate.ts'
 
 /** What the library computes on. */
 export interface BackendInfo {
@@ -34,6 +34,33 @@ export function backendInfo(): BackendInfo {
   const memory = { available: availableBytes, total: totalmem() }
   const found = cuda()
   return { ...automaticDevice(), isa, isas, threads, memory, cuda: 'missing' in found ? null : found }
+}
+
+/** Bytes of a device's memory that weights, states and activations of this process take. */
+export interface MemoryUse {
+  /** Now. Memory that is kept for the next call does not count. */
+  inUse: number
+  /** The most at any time since the process began, or since {@link memoryUse} was last called with `resetPeak`. */
+  peak: number
+}
+
+/** Options of {@link memoryUse}. */
+export interface MemoryUseOptions {
+  /** `auto` unless given. */
+  device?: Device
+  /** Whether `peak` counts anew from now on, for what is read next; `false` unless given. */
+  resetPeak?: boolean
+}
+
+/**
+ * Says how much memory of a device the models, trainers and samplers of this process take.
+ *
+ * @throws VilgError `ERR_VILG_UNSUPPORTED` for a device that is not there
+ */
+export function memoryUse(options: MemoryUseOptions = {}): MemoryUse {
+  rejectUnknownKeys('memoryUse options', options, ['device', 'resetPeak'])
+  const resetPeak = expectBoolean('resetPeak', options.resetPeak ?? false)
+  return native().memoryUse(resolveDevice('device', options.device), resetPeak)
 }
 
 /**

@@ -3,6 +3,9 @@ export {
   type BackendInfo,
   type CudaDevice,
   type CudaInfo,
+  memoryUse,
+  type MemoryUse,
+  type MemoryUseOptions,
   setIsa,
   setThreads,
 } from './backend-info.ts'

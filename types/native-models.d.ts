@@ -130,6 +130,8 @@ export interface NativeOptimizerOptions {
   clipNorm: number
   /** The type of the products; weights and states are float32. */
   compute: NativePrecision
+  /** Layers keep their input alone and run again when gradients arrive. */
+  recompute: boolean
 }
 
 /**

@@ -167,6 +167,8 @@ export interface NativeBinding extends NativeModels {
   setThreads(threads: number): void
   /** One of `backendInfo().isas`; for the whole process. */
   setIsa(isa: string): void
+  /** Bytes of the backend's memory that are in use, and the most since the last reset; the reset comes after the reading. */
+  memoryUse(backend: NativeBackendName, resetPeak: boolean): { inUse: number; peak: number }
   /** Every code an error of the module can have. */
   errorCodes(): string[]
 

@@ -40,4 +40,22 @@ Tensor Tape::grad_buffer(Parameter& parameter) const {
   return parameter.grad;
 }
 
+Value run_section(Tape& tape, Value x, Section section) {
+  if (!tape.recomputes()) return section(tape, std::move(x));
+  const StopFlag* stop = tape.context().stop;
+  Tape forward(tape.backend(), tape.compute(), stop);
+  const Value result = tape.result(section(forward, x)->data, /*needs_grad=*/true);
+  tape.record([&tape, x, section = std::move(section), result, stop] {
+    if (!result->grad) return;
+    Tape again(tape.backend(), GradientMode(tape.compute()), stop);
+    const Value input = again.value(x->data, x->needs_grad);
+    const Value output = section(again, input);
+    output->grad = std::move(result->grad);
+    result->grad = Tensor();
+    again.backward();
+    if (input->grad) tape.add_grad(x, std::move(input->grad));
+  });
+  return result;
+}
+
 }  // namespace vilg

@@ -29,23 +29,35 @@ struct Node {
 };
 using Value = std::shared_ptr<Node>;
 
+// How gradients are computed.
+struct GradientMode {
+  GradientMode(DType type = DType::kFloat32, bool again = false)
+      : compute(type), recompute(again) {}
+
+  DType compute;  // the type of products (MatmulParams::compute)
+  // Sections (see below) keep their input alone and run again when gradients arrive: the same bits,
+  // a third more work, and the memory of one section instead of all.
+  bool recompute;
+};
+
 // Records what each op must do to send gradients back, and replays it in reverse. Without recording
 // (inference) ops run the same way and their inputs are freed as soon as nobody holds them.
 class Tape {
  public:
-  Tape(Backend& backend, bool recording, DType compute = DType::kFloat32,
-       const StopFlag* stop = nullptr)
-      : backend_(&backend),
-        context_(backend.context(stop)),
-        compute_(compute),
-        recording_(recording) {}
+  // Records nothing.
+  explicit Tape(Backend& backend, DType compute = DType::kFloat32, const StopFlag* stop = nullptr)
+      : backend_(&backend), context_(backend.context(stop)), mode_(compute) {}
+  // Records.
+  Tape(Backend& backend, const GradientMode& mode, const StopFlag* stop)
+      : backend_(&backend), context_(backend.context(stop)), mode_(mode), recording_(true) {}
 
   Backend& backend() const { return *backend_; }
   const OpTable& ops() const { return backend_->ops(); }
   OpContext& context() { return context_; }
   bool recording() const { return recording_; }
-  // The type in which products are computed (MatmulParams::compute).
-  DType compute() const { return compute_; }
+  DType compute() const { return mode_.compute; }
+  // Whether sections run again backward.
+  bool recomputes() const { return recording_ && mode_.recompute; }
 
   Value value(Tensor data, bool needs_grad = false) const {
     auto node = std::make_shared<Node>();
@@ -76,9 +88,15 @@ class Tape {
  private:
   Backend* backend_;
   OpContext context_;
-  DType compute_;
-  bool recording_;
+  GradientMode mode_;
+  bool recording_ = false;
   std::vector<std::function<void()>> steps_;
 };
+
+// A part of a network between two activations, which depends on x and on parameters alone; what it
+// captures has to live as long as the tape. Where the tape recomputes, x is all that is kept of it
+// for the way back (Chen et al. 2016, the paper's [44]).
+using Section = std::function<Value(Tape& tape, Value x)>;
+Value run_section(Tape& tape, Value x, Section section);
 
 }  // namespace vilg

@@ -108,21 +108,30 @@ StreamTables Generator::tables() {
 
 Value Generator::hidden(Tape& tape, const StreamTokens& tokens, Direction direction) {
   Value x = stream_embedding(tape, tokens, tables(), direction, config_.sizes());
-  const float epsilon = config_.layer_norm_epsilon;
   for (int64_t i = 0; i < config_.layers; ++i) {
     tape.context().check_stop();
-    Block& b = block(i);
-    Value attended = stream_attention(
-        tape,
-        linear(tape, layer_norm(tape, x, *b.attention_norm_weight, *b.attention_norm_bias, epsilon),
-               *b.query_key_value_weight, *b.query_key_value_bias),
-        tokens.text_valid, config_.heads, config_.pattern(i + 1), direction, config_.sizes());
-    x = linear(tape, attended, *b.attention_out_weight, *b.attention_out_bias, {.residual = x});
-    Value wide = linear(tape, layer_norm(tape, x, *b.mlp_norm_weight, *b.mlp_norm_bias, epsilon),
-                        *b.mlp_in_weight, *b.mlp_in_bias, {.gelu = true});
-    x = linear(tape, wide, *b.mlp_out_weight, *b.mlp_out_bias, {.residual = x});
+    x = run_section(
+        tape, std::move(x),
+        [this, i, direction, valid = tokens.text_valid](Tape& part, const Value& input) {
+          return layer(part, input, i, valid, direction);
+        });
   }
   return x;
+}
+
+Value Generator::layer(Tape& tape, Value x, int64_t index, const Tensor& text_valid,
+                       Direction direction) {
+  const float epsilon = config_.layer_norm_epsilon;
+  Block& b = block(index);
+  Value attended = stream_attention(
+      tape,
+      linear(tape, layer_norm(tape, x, *b.attention_norm_weight, *b.attention_norm_bias, epsilon),
+             *b.query_key_value_weight, *b.query_key_value_bias),
+      text_valid, config_.heads, config_.pattern(index + 1), direction, config_.sizes());
+  x = linear(tape, attended, *b.attention_out_weight, *b.attention_out_bias, {.residual = x});
+  Value wide = linear(tape, layer_norm(tape, x, *b.mlp_norm_weight, *b.mlp_norm_bias, epsilon),
+                      *b.mlp_in_weight, *b.mlp_in_bias, {.gelu = true});
+  return linear(tape, wide, *b.mlp_out_weight, *b.mlp_out_bias, {.residual = x});
 }
 
 Value Generator::logits(Tape& tape, const StreamTokens& tokens, Direction direction) {
@@ -192,7 +201,7 @@ std::vector<int32_t> Generator::targets(const TokenBatch& batch, Direction direc
 Generator::Output Generator::forward(const TokenBatch& batch, Direction direction,
                                      const StopFlag* stop) {
   check(batch);
-  Tape tape(backend(), /*recording=*/false, precision_, stop);
+  Tape tape(backend(), precision_, stop);
   const Value result = logits(tape, upload(batch), direction);
   Output output;
   output.shape = result->data.shape();
@@ -203,14 +212,14 @@ Generator::Output Generator::forward(const TokenBatch& batch, Direction directio
 }
 
 double Generator::accumulate_gradients(const TokenBatch& batch, Direction direction,
-                                       const CrossEntropyOptions& options, DType compute,
+                                       const CrossEntropyOptions& options, const GradientMode& mode,
                                        const StopFlag* stop) {
   VILG_CHECK(
       precision_ == DType::kFloat32, kUnsupported,
       "Gradients need a model in float32 (load it with precision: 'float32'), received one in %s",
       dtype_name(precision_));
   check(batch);
-  Tape tape(backend(), /*recording=*/true, compute, stop);
+  Tape tape(backend(), mode, stop);
   const Value result = logits(tape, upload(batch), direction);
   const double loss = cross_entropy(tape, result, targets(batch, direction), options);
   tape.backward();

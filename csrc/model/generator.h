@@ -80,12 +80,14 @@ class Generator {
   };
   Output forward(const TokenBatch& batch, Direction direction, const StopFlag* stop = nullptr);
   // Adds the gradient of options.weight * loss to the weights' gradients; returns the unweighted
-  // loss. `compute` may be bfloat16 while the weights are float32.
+  // loss. mode.compute may be bfloat16 while the weights are float32.
   double accumulate_gradients(const TokenBatch& batch, Direction direction,
-                              const CrossEntropyOptions& options, DType compute,
+                              const CrossEntropyOptions& options, const GradientMode& mode,
                               const StopFlag* stop = nullptr);
 
  private:
+  Value layer(Tape& tape, Value x, int64_t index, const Tensor& text_valid, Direction direction);
+
   GeneratorConfig config_;
   DType precision_;
   ParameterList parameters_;

@@ -239,24 +239,28 @@ Vqgan::Half Vqgan::half(const std::string& name, const char* levels, const char*
 
 Value Vqgan::run(Tape& tape, Value x, const ResidualBlock& block) {
   tape.context().check_stop();
-  Value h = conv2d(tape, x, *block.conv1.weight, *block.conv1.bias, {.norm = &block.norm1});
-  if (block.shortcut.weight) x = linear(tape, x, *block.shortcut.weight, *block.shortcut.bias);
-  return conv2d(tape, h, *block.conv2.weight, *block.conv2.bias,
-                {.norm = &block.norm2, .residual = x});
+  return run_section(tape, std::move(x), [&block](Tape& part, Value x) {
+    Value h = conv2d(part, x, *block.conv1.weight, *block.conv1.bias, {.norm = &block.norm1});
+    if (block.shortcut.weight) x = linear(part, x, *block.shortcut.weight, *block.shortcut.bias);
+    return conv2d(part, h, *block.conv2.weight, *block.conv2.bias,
+                  {.norm = &block.norm2, .residual = x});
+  });
 }
 
 Value Vqgan::run(Tape& tape, Value x, const AttentionBlock& block) {
   tape.context().check_stop();
-  Value attended;
-  {
-    Value h = group_norm(tape, x, block.norm, /*swish=*/false);
-    const Value q = linear(tape, h, *block.q.weight, *block.q.bias);
-    const Value k = linear(tape, h, *block.k.weight, *block.k.bias);
-    const Value v = linear(tape, h, *block.v.weight, *block.v.bias);
-    h = nullptr;
-    attended = pixel_attention(tape, q, k, v);
-  }
-  return linear(tape, attended, *block.out.weight, *block.out.bias, {.residual = x});
+  return run_section(tape, std::move(x), [&block](Tape& part, const Value& x) {
+    Value attended;
+    {
+      Value h = group_norm(part, x, block.norm, /*swish=*/false);
+      const Value q = linear(part, h, *block.q.weight, *block.q.bias);
+      const Value k = linear(part, h, *block.k.weight, *block.k.bias);
+      const Value v = linear(part, h, *block.v.weight, *block.v.bias);
+      h = nullptr;
+      attended = pixel_attention(part, q, k, v);
+    }
+    return linear(part, attended, *block.out.weight, *block.out.bias, {.residual = x});
+  });
 }
 
 Value Vqgan::run(Tape& tape, Value x, const Level& level) {
@@ -349,7 +353,7 @@ Vqgan::Encoding Vqgan::encode(std::span<const float> images, int64_t batch, int6
   const int64_t together = std::max<int64_t>(1, kPassPixels / (height * width));
   for (int64_t first = 0; first < batch; first += together) {
     const int64_t count = std::min(together, batch - first);
-    Tape tape(backend(), /*recording=*/false, precision_, stop);
+    Tape tape(backend(), precision_, stop);
     const Value prequant = encode(tape, upload(tape, images, first, count, height, width));
     Tensor indices;
     if (config_.quantizer == Quantizer::kNearest) {
@@ -392,7 +396,7 @@ std::vector<float> Vqgan::decode(std::span<const int32_t> indices, int64_t batch
   const int64_t together = std::max<int64_t>(1, kPassPixels / pixels);
   for (int64_t first = 0; first < batch; first += together) {
     const int64_t count = std::min(together, batch - first);
-    Tape tape(backend(), /*recording=*/false, precision_, stop);
+    Tape tape(backend(), precision_, stop);
     const Tensor ids =
         backend().upload(indices.data() + first * codes, DType::kInt32, {count * codes});
     const Value pictures =
@@ -405,8 +409,8 @@ std::vector<float> Vqgan::decode(std::span<const int32_t> indices, int64_t batch
 
 VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t batch,
                                         int64_t height, int64_t width,
-                                        const VqganLossWeights& weights, float scale, DType compute,
-                                        const StopFlag* stop) {
+                                        const VqganLossWeights& weights, float scale,
+                                        const GradientMode& mode, const StopFlag* stop) {
   VILG_CHECK(config_.quantizer == Quantizer::kNearest, kUnsupported,
              "Training is implemented for the nearest quantizer; this image tokenizer has the "
              "gumbel quantizer, which can encode and decode");
@@ -420,7 +424,7 @@ VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t b
                "Expected loss weights of at least 0, received %g", static_cast<double>(weight));
   }
   check_images(images, batch, height, width);
-  Tape tape(backend(), /*recording=*/true, compute, stop);
+  Tape tape(backend(), mode, stop);
   const Value pictures = upload(tape, images, 0, batch, height, width);
   const Value prequant = encode(tape, pictures);
   Quantized quantized =

@@ -89,11 +89,11 @@ class Vqgan {
   std::vector<float> decode(std::span<const int32_t> indices, int64_t batch, int64_t rows,
                             int64_t columns, const StopFlag* stop = nullptr);
 
-  // Adds `scale` times the gradients of the weighted losses to the weights' gradients. `compute`
+  // Adds `scale` times the gradients of the weighted losses to the weights' gradients. mode.compute
   // may be bfloat16 while the weights are float32. Nearest quantizer only.
   VqganLosses accumulate_gradients(std::span<const float> images, int64_t batch, int64_t height,
                                    int64_t width, const VqganLossWeights& weights, float scale,
-                                   DType compute, const StopFlag* stop = nullptr);
+                                   const GradientMode& mode, const StopFlag* stop = nullptr);
 
  private:
   struct Convolution {

@@ -60,6 +60,16 @@ Napi::Value set_isa(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// memoryUse(backend, resetPeak) -> { inUse, peak }
+Napi::Value memory_use(const Napi::CallbackInfo& info) {
+  Allocator& allocator = backend_named(Argument(info, 0, "backend").string()).allocator();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("inUse", static_cast<double>(allocator.bytes_in_use()));
+  result.Set("peak", static_cast<double>(allocator.peak_bytes()));
+  if (Argument(info, 1, "resetPeak").boolean()) allocator.reset_peak();
+  return result;
+}
+
 Napi::Value error_codes(const Napi::CallbackInfo& info) {
   std::vector<std::string> names;
   for (int i = 0; i < kNumErrorCodes; ++i) {
@@ -75,6 +85,7 @@ void define_info(Napi::Env, Napi::Object exports) {
   export_function<&use_plugin_binding>(exports, "usePlugin");
   export_function<&set_threads>(exports, "setThreads");
   export_function<&set_isa>(exports, "setIsa");
+  export_function<&memory_use>(exports, "memoryUse");
   export_function<&error_codes>(exports, "errorCodes");
 }
 

@@ -37,9 +37,10 @@ DrawOptions draw_options(const Argument& argument) {
       .top_p = float_argument(argument["topP"], 0, 1)};
 }
 
-OptimizerOptions optimizer_options(const Argument& argument, DType* compute) {
+OptimizerOptions optimizer_options(const Argument& argument, GradientMode* mode) {
   constexpr double kMax = std::numeric_limits<float>::max();
-  *compute = precision_argument(argument["compute"]);
+  mode->compute = precision_argument(argument["compute"]);
+  mode->recompute = argument["recompute"].boolean();
   return {.beta1 = float_argument(argument["beta1"], 0, 1),
           .beta2 = float_argument(argument["beta2"], 0, 1),
           .epsilon = float_argument(argument["epsilon"], 0, kMax),

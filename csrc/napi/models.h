@@ -72,7 +72,7 @@ struct ModelOptions {
 };
 ModelOptions model_options(const Argument& argument);
 DrawOptions draw_options(const Argument& argument);
-OptimizerOptions optimizer_options(const Argument& argument, DType* compute);
+OptimizerOptions optimizer_options(const Argument& argument, GradientMode* mode);
 
 template <typename T>
 std::vector<T> copied(const Argument& argument) {

@@ -18,7 +18,7 @@ template <typename Model, typename Trainer>
 struct Training {
   std::shared_ptr<Locked<Model>> locked;
   OptimizerOptions options;
-  DType compute = DType::kFloat32;
+  GradientMode mode;
   InUse in_use;
 
   // By tasks that hold the lease.
@@ -40,7 +40,7 @@ class TrainingScope {
         gradients_(training.locked->model.parameters(), training.gradients) {
     if (!training.trainer) {
       training.trainer =
-          std::make_unique<Trainer>(model_of(training.locked), training.options, training.compute);
+          std::make_unique<Trainer>(model_of(training.locked), training.options, training.mode);
     }
     if (training.discard.exchange(false)) training.locked->model.parameters().zero_grad();
   }
@@ -87,7 +87,7 @@ template <typename TrainerClass, typename ModelClass>
 Napi::Value create(const Napi::CallbackInfo& info) {
   auto training = std::make_shared<typename TrainerClass::Impl>();
   training->locked = ModelClass::get(Argument(info, 0, "model"));
-  training->options = optimizer_options(Argument(info, 1, "options"), &training->compute);
+  training->options = optimizer_options(Argument(info, 1, "options"), &training->mode);
   Optimizer::check(training->locked->model.parameters(), training->options);
   return TrainerClass::create(info.Env(), std::move(training));
 }

@@ -267,7 +267,7 @@ void Decoder::image_prefix(const std::vector<int32_t>& image, const StopFlag* st
       .text = backend.upload(&pad, DType::kInt32, {1, 1}),
       .text_valid = backend.upload(&invalid, DType::kUInt8, {1, 1}),
       .image = backend.upload(image.data(), DType::kInt32, {1, config.image_length()})};
-  Tape tape(backend, /*recording=*/false, generator_->precision(), stop);
+  Tape tape(backend, generator_->precision(), stop);
   const Value x =
       stream_embedding(tape, tokens, generator_->tables(), Direction::kImageToText, sizes);
   run_blocks(x->data, m, context, [&](int64_t i) {

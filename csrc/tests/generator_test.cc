@@ -5,6 +5,7 @@
 #include "model/checkpoint.h"
 #include "tests/fixtures.h"
 #include "tests/harness.h"
+#include "tests/recompute.h"
 
 namespace vilg::test {
 namespace {
@@ -58,6 +59,27 @@ VILG_TEST(generator_matches_the_reference_model) {
         const std::vector<float> gradient = expected.floats(prefix + "grad." + name);
         error = relative_error(actual, gradient);
         EXPECT(error < 1e-4, "%sgradient of %s %g", on.c_str(), name.c_str(), error);
+      }
+    }
+  }
+}
+
+// Layers that run again give the bits that they gave the first time, from less memory.
+VILG_TEST(generator_recomputed_gradients_have_the_same_bits) {
+  const Fixture expected("generator-tiny/expected.safetensors");
+  const auto text = expected.integers<int32_t>("text");
+  const auto text_valid = expected.integers<uint8_t>("text_valid");
+  const auto image = expected.integers<int32_t>("image");
+  const TokenBatch batch{.text = text, .text_valid = text_valid, .image = image, .batch = 3};
+  for (Backend* backend : backends()) {
+    for (const DType compute : {DType::kFloat32, DType::kBFloat16}) {
+      Generator model(*backend, tiny_config(), DType::kFloat32);
+      model.parameters().initialize(3);
+      make_gradients(model.parameters());
+      for (const Direction direction : {Direction::kTextToImage, Direction::kImageToText}) {
+        expect_same_from_less_memory(model.parameters(), [&](bool recompute) {
+          return model.accumulate_gradients(batch, direction, {}, {compute, recompute});
+        });
       }
     }
   }

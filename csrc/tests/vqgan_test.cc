@@ -5,6 +5,7 @@
 #include "model/checkpoint.h"
 #include "tests/fixtures.h"
 #include "tests/harness.h"
+#include "tests/recompute.h"
 
 namespace vilg::test {
 namespace {
@@ -89,7 +90,7 @@ VILG_TEST(vqgan_matches_taming_transformers) {
     error = relative_error(reconstruction, expected.floats("reconstruction"));
     EXPECT(error < 1e-5, "%s: reconstruction %g", on, error);
 
-    Tape tape(*backend, /*recording=*/false);
+    Tape tape(*backend);
     const Tensor ids = backend->upload(encoding.indices.data(), DType::kInt32, {128});
     error = relative_error(host(model.lookup(tape, ids, 2, 8, 8), *backend),
                            channels_last(expected.floats("quantized"), 2, 12));
@@ -155,6 +156,19 @@ VILG_TEST(vqgan_gradients_match_taming_transformers) {
   }
 }
 
+VILG_TEST(vqgan_recomputed_gradients_have_the_same_bits) {
+  const std::vector<float> image = random_floats(3 * 16 * 16, 1);
+  for (Backend* backend : backends()) {
+    Vqgan model(*backend, tiny_config(Quantizer::kNearest), DType::kFloat32);
+    model.parameters().initialize(2);
+    make_gradients(model.parameters());
+    expect_same_from_less_memory(model.parameters(), [&](bool recompute) {
+      return model.accumulate_gradients(image, 1, 16, 16, {}, 1, {DType::kBFloat16, recompute})
+          .total;
+    });
+  }
+}
+
 VILG_TEST(vqgan_gumbel_matches_taming_transformers) {
   const Fixture weights("taming-gumbel-tiny/weights.safetensors");
   const Fixture expected("taming-gumbel-tiny/expected.safetensors");
@@ -171,7 +185,7 @@ VILG_TEST(vqgan_gumbel_matches_taming_transformers) {
         relative_error(model.decode(encoding.indices, 2, 8, 8), expected.floats("reconstruction"));
     EXPECT(error < 1e-5, "%s: reconstruction %g", on, error);
 
-    Tape tape(*backend, /*recording=*/false);
+    Tape tape(*backend);
     const std::vector<float> prequant = channels_last(encoding.prequant, 2, 16);
     const Value logits = model.gumbel_logits(
         tape, tape.value(backend->upload(prequant.data(), DType::kFloat32, {2, 8, 8, 16})));

@@ -17,7 +17,7 @@ GeneratorTrainer::Losses GeneratorTrainer::accumulate(const TokenBatch& batch,
                                             {.weight = weight * scale,
                                              .label_smoothing = options.label_smoothing,
                                              .z_loss = options.z_loss},
-                                            compute_, stop);
+                                            mode_, stop);
   };
   try {
     losses.text_to_image = run(Direction::kTextToImage, options.text_to_image_weight);

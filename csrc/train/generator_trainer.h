@@ -19,9 +19,9 @@ struct GeneratorLossOptions {
 class GeneratorTrainer {
  public:
   GeneratorTrainer(std::shared_ptr<Generator> generator, const OptimizerOptions& options,
-                   DType compute)
+                   const GradientMode& mode)
       : generator_(std::move(generator)),
-        compute_(compute),
+        mode_(mode),
         optimizer_(generator_->parameters(), options) {}
 
   struct Losses {
@@ -37,7 +37,7 @@ class GeneratorTrainer {
 
  private:
   std::shared_ptr<Generator> generator_;
-  DType compute_;
+  GradientMode mode_;
   Optimizer optimizer_;
 };
 

@@ -3,9 +3,9 @@
 namespace vilg {
 
 VqganTrainer::VqganTrainer(std::shared_ptr<Vqgan> tokenizer, const OptimizerOptions& options,
-                           DType compute)
+                           const GradientMode& mode)
     : tokenizer_(std::move(tokenizer)),
-      compute_(compute),
+      mode_(mode),
       optimizer_(tokenizer_->parameters(), options),
       revival_(tokenizer_->config().codebook_size) {}
 
@@ -17,7 +17,7 @@ VqganTrainer::Accumulated VqganTrainer::accumulate(std::span<const float> images
   prequant_ = Tensor();  // its memory serves this batch
   try {
     result.losses =
-        tokenizer_->accumulate_gradients(images, batch, side, side, weights, scale, compute_, stop);
+        tokenizer_->accumulate_gradients(images, batch, side, side, weights, scale, mode_, stop);
   } catch (...) {
     // half a gradient is nobody's
     tokenizer_->parameters().zero_grad();

@@ -11,7 +11,8 @@ namespace vilg {
 // Trains an image tokenizer, and keeps its codebook in use.
 class VqganTrainer {
  public:
-  VqganTrainer(std::shared_ptr<Vqgan> tokenizer, const OptimizerOptions& options, DType compute);
+  VqganTrainer(std::shared_ptr<Vqgan> tokenizer, const OptimizerOptions& options,
+               const GradientMode& mode);
 
   struct Accumulated {
     VqganLosses losses;
@@ -37,7 +38,7 @@ class VqganTrainer {
 
  private:
   std::shared_ptr<Vqgan> tokenizer_;
-  DType compute_;
+  GradientMode mode_;
   Optimizer optimizer_;
   CodebookRevival revival_;
   Tensor prequant_;  // of the last micro-batch

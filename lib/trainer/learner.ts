@@ -59,6 +59,7 @@ export function optimizerOptions(options: ResolvedTrainerOptions): NativeOptimiz
     weightDecay: options.weightDecay,
     clipNorm: options.clipNorm,
     compute: options.precision,
+    recompute: options.recompute,
   }
 }
 

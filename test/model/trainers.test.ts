@@ -13,6 +13,7 @@ const options: NativeOptimizerOptions = {
   weightDecay: 0.01,
   clipNorm: 1,
   compute: 'float32',
+  recompute: false,
 }
 const both = { textToImageWeight: 1, imageToTextWeight: 1, labelSmoothing: 0.1, zLoss: 1e-4 }
 const terms = { reconstruction: 1, absolute: 0.5, commitment: 1, codebook: 0.25 }

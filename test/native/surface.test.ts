@@ -13,6 +13,7 @@ const surface = {
   usePlugin: 'function',
   setThreads: 'function',
   setIsa: 'function',
+  memoryUse: 'function',
   errorCodes: 'function',
   sparseAttention: 'function',
   sparseAttentionBackward: 'function',

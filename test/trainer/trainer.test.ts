@@ -2,6 +2,7 @@ import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
+import { memoryUse } from '../../lib/backend-info.ts'
 import { CounterRandom } from '../../lib/data/random.ts'
 import { VilgError } from '../../lib/errors.ts'
 import { Generator } from '../../lib/model/generator.ts'
@@ -119,6 +120,32 @@ async function stateBytes(t: ExecutionContext, trainer: Trainer): Promise<Buffer
 for (const kind of ['generator', 'image-tokenizer'] as const) {
   const { options } = kinds[kind]
   const batch = kinds[kind].batch as (number: number, pairs?: number) => BatchOf<TrainerStep>
+
+  // by itself, as all tests of this file share the memory that is counted
+  test.serial(`${kind}: layers that run again change nothing but the memory`, async (t) => {
+    const states: Buffer[] = []
+    const peaks: number[] = []
+    for (const recompute of [false, true]) {
+      await using trainer = await fresh(kind, { ...options, recompute })
+      await collect(
+        trainer.fit(
+          stream((number) => batch(number, 8)),
+          { steps: 1 },
+        ),
+      )
+      const { inUse } = memoryUse({ device: 'cpu', resetPeak: true })
+      await collect(
+        trainer.fit(
+          stream((number) => batch(number + 1, 8)),
+          { steps: 2 },
+        ),
+      )
+      peaks.push(memoryUse({ device: 'cpu' }).peak - inUse)
+      states.push(await stateBytes(t, trainer))
+    }
+    t.true(peaks[1]! < peaks[0]!, String(peaks))
+    t.true(states[0]!.equals(states[1]!))
+  })
 
   for (const precision of ['float32', 'bfloat16'] as const) {
     test(`${kind}, ${precision}: a resumed run equals an uninterrupted one bit for bit`, async (t) => {
