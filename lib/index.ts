@@ -95,6 +95,7 @@ export type { ImageEvent, ProgressEvent } from './sampler/events.ts'
 export { GeneratedImage, type GeneratedText } from './sampler/generated-image.ts'
 export {
   type DrawOptions,
+  type AnswerOptions,
   type ImageToTextOptions,
   type SamplingDefaults,
   type StreamImageOptions,

@@ -65,7 +65,7 @@ export interface NativeImageSession extends NativeHandle {
 
 export interface NativeTextSession extends NativeHandle {
   step(count: number, control?: TaskControl): Promise<{ position: number; done: boolean }>
-  /** Without CLS and SEP, never empty; beams come best first. `logProbability` is that among the tokens that may come at each place. */
+  /** Without CLS, given tokens and SEP, never empty; beams come best first. `logProbability` is that among the tokens that may come at each place. */
   texts(): { tokens: Int32Array; logProbability: number; ended: boolean }[]
 }
 
@@ -200,12 +200,19 @@ export interface NativeModels {
     firstStream: number,
     draw: NativeDrawOptions,
   ): NativeImageSession
-  /** `banned` are never drawn, nor is `sep` as the first token. */
+  /** `given` come after `cls` in any case; `banned` are never drawn, nor is `sep` as the first token after them. */
   createTextSession(
     generator: NativeGenerator,
     image: Int32Array,
     rows: number,
-    options: { beamSearch: boolean; lengthPenalty: number; cls: number; sep: number; banned: Int32Array },
+    options: {
+      beamSearch: boolean
+      lengthPenalty: number
+      cls: number
+      sep: number
+      banned: Int32Array
+      given: Int32Array
+    },
     draw: NativeDrawOptions,
   ): NativeTextSession
   createImageTokenizer(

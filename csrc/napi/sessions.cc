@@ -81,8 +81,10 @@ Napi::Value create_text_session(const Napi::CallbackInfo& info) {
   const auto token = [&](const char* name) {
     return static_cast<int32_t>(options[name].integer(0, kMaxTokens - 1));
   };
-  const TextTokens vocabulary{
-      .cls = token("cls"), .sep = token("sep"), .banned = copied<int32_t>(options["banned"])};
+  const TextTokens vocabulary{.cls = token("cls"),
+                              .sep = token("sep"),
+                              .banned = copied<int32_t>(options["banned"]),
+                              .given = copied<int32_t>(options["given"])};
   return TextSessionClass::create(
       info.Env(),
       std::make_shared<Decoding<TextSession>>(GeneratorClass::get(Argument(info, 0, "generator")),

@@ -26,6 +26,11 @@ TextSession::TextSession(std::shared_ptr<Generator> generator, std::vector<int32
   in_vocabulary("the CLS id", vocabulary.cls);
   in_vocabulary("the SEP id", vocabulary.sep);
   for (int32_t id : vocabulary.banned) in_vocabulary("a banned id", id);
+  for (int32_t id : vocabulary.given) in_vocabulary("a given id", id);
+  VILG_CHECK(first() + 1 < config.text_length, kInvalidArgument,
+             "Expected at most %lld given tokens, so that CLS and one more have their place, "
+             "received %lld",
+             static_cast<long long>(config.text_length - 2), static_cast<long long>(first()));
   std::vector<bool> may_begin(static_cast<size_t>(config.text_vocab), true);
   for (int32_t id : vocabulary.banned) may_begin[static_cast<size_t>(id)] = false;
   may_begin[static_cast<size_t>(vocabulary.sep)] = false;
@@ -78,7 +83,7 @@ void TextSession::advance(const StopFlag* stop) {
     float* logits = host_logits_.data() + r * config.text_vocab;
     for (int32_t id : vocabulary_.banned) logits[id] = -std::numeric_limits<float>::infinity();
     // an empty text describes nothing, however likely an untrained model finds it
-    if (position_ == 0) logits[vocabulary_.sep] = -std::numeric_limits<float>::infinity();
+    if (position_ == first()) logits[vocabulary_.sep] = -std::numeric_limits<float>::infinity();
   }
 }
 
@@ -133,7 +138,7 @@ void TextSession::beam_position() {
   };
   std::vector<Candidate> candidates;
   // all rows are the same before the first token: only one of them may branch
-  const size_t branching = position_ == 0 ? 1 : width;
+  const size_t branching = position_ == first() ? 1 : width;
   for (size_t r = 0; r < branching; ++r) {
     if (!std::isfinite(live_[r].log_probability)) continue;
     const float* logits = host_logits_.data() + r * vocab;
@@ -216,7 +221,9 @@ bool TextSession::step(int64_t count, const StopFlag* stop) {
   for (int64_t i = 0; i < count && !done_; ++i) {
     if (stop) stop->check();
     advance(stop);
-    if (beam_search_) {
+    if (position_ < first()) {
+      inputs_.assign(inputs_.size(), vocabulary_.given[static_cast<size_t>(position_)]);
+    } else if (beam_search_) {
       beam_position();
     } else {
       sample_position();

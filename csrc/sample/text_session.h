@@ -11,10 +11,11 @@ namespace vilg {
 struct TextTokens {
   int32_t cls = 0, sep = 0;
   std::vector<int32_t> banned;  // never drawn (PAD, CLS, UNK, MASK)
+  std::vector<int32_t> given;   // what comes after CLS in any case (a question and its SEP)
 };
 
 struct TextSequence {
-  std::vector<int32_t> tokens;  // without CLS and SEP
+  std::vector<int32_t> tokens;  // without CLS, what is given, and SEP
   // Sum over the tokens and, where it ended, SEP: of each the logarithm of its share among the
   // tokens that may come there. So it is the probability with which sampling at temperature 1,
   // unfiltered, gives this text.
@@ -23,8 +24,8 @@ struct TextSequence {
 };
 
 // Describes one image: `rows` sampled (or greedy) texts, or the `rows` best of a beam search of
-// that width. In either, any token but SEP and the banned ones may come first, and any but the
-// banned ones later: no text is empty.
+// that width. In either, any token but SEP and the banned ones may come first (after what is
+// given), and any but the banned ones later: no text is empty.
 class TextSession {
  public:
   TextSession(std::shared_ptr<Generator> generator, std::vector<int32_t> image, int64_t rows,
@@ -43,6 +44,8 @@ class TextSession {
   void sample_position();
   void beam_position();
   double score(const TextSequence& sequence) const;
+  // Where the first token comes that is not given.
+  int64_t first() const { return static_cast<int64_t>(vocabulary_.given.size()); }
 
   std::shared_ptr<Generator> generator_;
   std::vector<int32_t> image_;
@@ -53,7 +56,7 @@ class TextSession {
   Decoder decoder_;
   bool prefilled_ = false;
   bool done_ = false;
-  int64_t position_ = 0;  // tokens after CLS that are decided
+  int64_t position_ = 0;  // tokens after CLS that are decided, the given ones included
   std::vector<TextSequence> live_;
   std::vector<TextSequence> finished_;  // beams
   std::vector<int32_t> inputs_;         // the last token of each row

@@ -64,9 +64,10 @@ void expect_close(const char* what, double actual, double expected) {
 std::vector<TextSequence> describe(const std::shared_ptr<Generator>& generator,
                                    const std::vector<int32_t>& image, int64_t rows,
                                    bool beam_search, float length_penalty,
-                                   const DrawOptions& options) {
+                                   const DrawOptions& options,
+                                   const std::vector<int32_t>& given = {}) {
   TextSession session(generator, image, rows, beam_search, length_penalty,
-                      {.cls = kCls, .sep = kSep, .banned = {}}, options);
+                      {.cls = kCls, .sep = kSep, .banned = {}, .given = given}, options);
   while (!session.step(2, nullptr)) {
   }
   return session.texts();
@@ -85,15 +86,17 @@ std::vector<float> text_logits(Generator& generator, const std::vector<int32_t>&
       .logits;
 }
 
-// What forward() says of a text: SEP has no share in its first token.
+// What forward() says of a text: SEP has no share in its first token, and what is given none at
+// all.
 double log_probability(Generator& generator, const std::vector<int32_t>& image,
-                       const TextSequence& sequence) {
-  std::vector<int32_t> said = sequence.tokens;
+                       const TextSequence& sequence, const std::vector<int32_t>& given = {}) {
+  std::vector<int32_t> said = given;
+  said.insert(said.end(), sequence.tokens.begin(), sequence.tokens.end());
   if (sequence.ended) said.push_back(kSep);
   const std::vector<float> logits = text_logits(generator, image, said);
   double sum = 0;
-  for (size_t j = 0; j < said.size(); ++j) {
-    sum += log_probability(logits.data() + j * 19, 19, said[j], j == 0 ? kSep : -1);
+  for (size_t j = given.size(); j < said.size(); ++j) {
+    sum += log_probability(logits.data() + j * 19, 19, said[j], j == given.size() ? kSep : -1);
   }
   return sum;
 }
@@ -159,6 +162,46 @@ VILG_TEST(text_sessions_decode_as_the_full_forward) {
   }
 }
 
+// Texts that go on after given tokens, as answers after a question.
+VILG_TEST(text_sessions_go_on_after_given_tokens) {
+  const std::vector<int32_t> image{3, 1, 4, 1, 5, 9, 2, 6, 5};
+  const std::vector<int32_t> given{6, kSep, 8};
+  for (Backend* backend : backends()) {
+    const auto generator = lively(*backend, tiny_config(3, false), 11);
+    for (bool beam_search : {false, true}) {
+      const auto texts = describe(generator, image, 4, beam_search, 0.5f, {.seed = 3}, given);
+      EXPECT(texts.size() == 4, "%zu texts", texts.size());
+      for (const TextSequence& text : texts) {
+        EXPECT(!text.tokens.empty() && text.tokens.size() <= 3, "%zu tokens", text.tokens.size());
+        expect_close(backend->device(), text.log_probability,
+                     log_probability(*generator, image, text, given));
+      }
+    }
+    // greedy by hand
+    std::vector<int32_t> said = given;
+    while (said.size() < 6) {
+      const std::vector<float> logits = text_logits(*generator, image, said);
+      const float* row = logits.data() + said.size() * 19;
+      int32_t best = said.size() == given.size() && kSep == 0 ? 1 : 0;
+      for (int32_t v = 0; v < 19; ++v) {
+        const bool may = v != kSep || said.size() > given.size();
+        if (may && row[v] > row[best]) best = v;
+      }
+      if (best == kSep) break;
+      said.push_back(best);
+    }
+    const auto greedy = describe(generator, image, 1, false, 0, {.temperature = 0}, given);
+    EXPECT(greedy[0].tokens == std::vector<int32_t>(said.begin() + 3, said.end()), "%s: greedy",
+           backend->device());
+    // six places: one is left for the text
+    EXPECT(describe(generator, image, 1, true, 0, {}, {5, 5, 5, 5, 5})[0].tokens.size() == 1,
+           "%s: one token", backend->device());
+    EXPECT_ERROR(kInvalidArgument,
+                 describe(generator, image, 1, true, 0, {}, {5, 5, 5, 5, 5, 5}));
+    EXPECT_ERROR(kInvalidArgument, describe(generator, image, 1, true, 0, {}, {19}));
+  }
+}
+
 // A model that would end every text at once, as an untrained one may.
 VILG_TEST(text_sessions_give_no_empty_text) {
   const std::vector<int32_t> image{3, 1, 4, 1, 5, 9, 2, 6, 5};
@@ -197,7 +240,7 @@ VILG_TEST(text_sessions_give_no_empty_text) {
 VILG_TEST(text_sessions_need_a_token_to_begin_with) {
   for (Backend* backend : backends()) {
     const auto generator = lively(*backend, tiny_config(1, false), 11);
-    TextTokens all{.cls = kCls, .sep = kSep, .banned = {}};
+    TextTokens all{.cls = kCls, .sep = kSep, .banned = {}, .given = {}};
     for (int32_t v = 0; v < 19; ++v) {
       if (v != kSep && v != 7) all.banned.push_back(v);
     }

@@ -2,23 +2,11 @@ import type { Command } from 'commander'
 import { VilgError } from '../errors.ts'
 import type { GeneratedText } from '../sampler/generated-image.ts'
 import { Sampler } from '../sampler/sampler.ts'
-import {
-  addDrawOptions,
-  addModelOptions,
-  addOutputOptions,
-  type DrawFlags,
-  drawOptions,
-  integer,
-  loadBundle,
-  type ModelFlags,
-  number,
-} from './arguments.ts'
+import { addModelOptions, addOutputOptions, loadBundle, type ModelFlags } from './arguments.ts'
+import { addCaptionOptions, type CaptionFlags, captionOptions } from './caption-options.ts'
 import { type CliContext, CliProgress, note, print, printJson } from './context.ts'
 
-interface Flags extends ModelFlags, DrawFlags {
-  count: number
-  beams?: number
-  lengthPenalty?: number
+interface Flags extends ModelFlags, CaptionFlags {
   json?: boolean
 }
 
@@ -33,18 +21,7 @@ export function addCaption(program: Command, context: CliContext): void {
     .summary('describe pictures in text')
     .description('Describes pictures (PNG, JPEG, WebP, GIF, AVIF, TIFF; cut to their middle square).')
     .argument('<images...>', 'the pictures')
-    .option('-n, --count <integer>', 'descriptions of each picture', integer(1, 64), 1)
-    .option(
-      '--beams <integer>',
-      'width of the beam search (default: 4, or --count where that is more)',
-      integer(1, 64),
-    )
-    .option(
-      '--length-penalty <number>',
-      'rank beams by log-probability / length^penalty (default: 0)',
-      number({ min: -10, max: 10 }),
-    )
-  addDrawOptions(command)
+  addCaptionOptions(command, 'descriptions')
   addModelOptions(command)
   addOutputOptions(command)
     .addHelpText(
@@ -62,15 +39,7 @@ Examples:
 }
 
 async function caption(context: CliContext, command: Command, files: string[], flags: Flags): Promise<void> {
-  const { count, beams, lengthPenalty } = flags
-  const drawing = drawOptions(flags)
-  if (beams !== undefined && beams < count)
-    command.error(`error: --beams ${beams} is less than --count ${count}`)
-  if ((beams !== undefined || lengthPenalty !== undefined) && Object.keys(drawing).length > 0) {
-    command.error(
-      'error: --beams and --length-penalty are for the beam search, the other options sample: give one kind',
-    )
-  }
+  const options = captionOptions(command, flags)
   const begun = performance.now()
   await using model = await loadBundle(context, flags)
   const sampler = new Sampler(model)
@@ -79,15 +48,7 @@ async function caption(context: CliContext, command: Command, files: string[], f
   try {
     for (const [i, file] of files.entries()) {
       described.push(
-        await describe(file, () =>
-          sampler.imageToText(file, {
-            ...drawing,
-            count,
-            ...(beams === undefined ? {} : { beams }),
-            ...(lengthPenalty === undefined ? {} : { lengthPenalty }),
-            signal: context.signal,
-          }),
-        ),
+        await describe(file, () => sampler.imageToText(file, { ...options, signal: context.signal })),
       )
       progress.update((i + 1) / files.length, file)
     }
@@ -103,7 +64,7 @@ async function caption(context: CliContext, command: Command, files: string[], f
   }
   for (const one of described) {
     if ('error' in one) note(context, `error: ${one.error.message} (${one.error.code})`)
-    else if (count === 1) print(context, `${one.file}: ${one.texts[0]?.text ?? ''}`)
+    else if (flags.count === 1) print(context, `${one.file}: ${one.texts[0]?.text ?? ''}`)
     else {
       print(context, `${one.file}:`)
       for (const { text, logProbability } of one.texts)

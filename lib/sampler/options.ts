@@ -66,6 +66,9 @@ export interface ImageToTextOptions extends DrawOptions, WorkOptions {
   lengthPenalty?: number
 }
 
+/** Options of {@link Sampler.answer}. */
+export type AnswerOptions = ImageToTextOptions
+
 /** Sampling settings that suit a model. */
 export interface SamplingDefaults {
   temperature: number
@@ -144,8 +147,8 @@ export function checkStreamImage(options: StreamImageOptions, defaults: Sampling
 }
 
 /** @internal */
-export function checkImageToText(options: ImageToTextOptions) {
-  rejectUnknownKeys('imageToText options', options, [
+export function checkImageToText(method: string, options: ImageToTextOptions) {
+  rejectUnknownKeys(`${method} options`, options, [
     ...drawKeys,
     'count',
     'beams',

@@ -10,6 +10,7 @@ import { expectBoolean, expectString, outOfRange, typeMismatch } from '../valida
 import type { ImageEvent, ProgressEvent } from './events.ts'
 import { GeneratedImage, type GeneratedText } from './generated-image.ts'
 import {
+  type AnswerOptions,
   checkImageToText,
   checkScores,
   checkStreamImage,
@@ -18,6 +19,7 @@ import {
   maxRows,
   type StreamImageOptions,
   type TextToImageOptions,
+  type WorkOptions,
 } from './options.ts'
 import { likelihoodReranker, type Reranker } from './reranker.ts'
 
@@ -150,26 +152,44 @@ export class Sampler {
    * @returns `count` descriptions, best first for beams
    */
   async imageToText(image: ImageInput, options: ImageToTextOptions = {}): Promise<GeneratedText[]> {
-    const checked = checkImageToText(options)
+    const checked = checkImageToText('imageToText', options)
     this.#expectTask('image-to-text')
-    const { signal } = options
+    return this.#describe(image, new Int32Array(), checked, options)
+  }
+
+  /**
+   * Answers a question about a picture (visual question answering; ERNIE-ViLG 3.1.2): the question is the beginning of the text, `CLS question
+   * SEP`, and the answer is what the model goes on with. The model must have been trained for it.
+   *
+   * @param image cut to its middle square and resized to the model's size
+   * @returns `count` answers, best first for beams
+   * @throws ERR_VILG_UNSUPPORTED for a model that was not trained to answer; ERR_VILG_INVALID_ARGUMENT for an empty question and for one with
+   *   more tokens than leave room for an answer
+   */
+  async answer(image: ImageInput, question: string, options: AnswerOptions = {}): Promise<GeneratedText[]> {
+    const checked = checkImageToText('answer', options)
+    this.#expectTask('visual-question-answering')
+    return this.#describe(image, this.#encodeQuestion(question), checked, options)
+  }
+
+  /** Texts of a picture that begin with the `given` tokens, which are not returned. */
+  async #describe(
+    image: ImageInput,
+    given: Int32Array,
+    { count, beams, beamSearch, lengthPenalty, draw }: ReturnType<typeof checkImageToText>,
+    { signal, onProgress }: WorkOptions,
+  ): Promise<GeneratedText[]> {
     checkSignal(signal)
-    const report = reporter(options.onProgress)
+    const report = reporter(onProgress)
     return this.#queue.run(signal, async () => {
       const { generator, imageTokenizer, textTokenizer } = this.#model
       const picture = await readImage(image, { size: imageTokenizer.config.resolution })
       const { indices } = await imageTokenizer.encode(pixelsToTensor(picture), { count: 1, signal })
       report('encode', 1)
-      const { clsId, sepId } = textTokenizer
-      const banned = textTokenizer.silentIds.filter((id) => id !== sepId)
-      const { beams, beamSearch, lengthPenalty, draw } = checked
-      const session = openTextSession(
-        generator,
-        indices,
-        beams,
-        { beamSearch, lengthPenalty, cls: clsId, sep: sepId, banned: Int32Array.from(banned) },
-        draw,
-      )
+      const { clsId: cls, sepId: sep } = textTokenizer
+      const banned = Int32Array.from(textTokenizer.silentIds.filter((id) => id !== sep))
+      const how = { beamSearch, lengthPenalty, cls, sep, banned, given }
+      const session = openTextSession(generator, indices, beams, how, draw)
       try {
         const longest = generator.config.textLength - 1
         for (let done = false; !done;) {
@@ -179,7 +199,7 @@ export class Sampler {
         }
         return session
           .texts()
-          .slice(0, checked.count)
+          .slice(0, count)
           .map(({ tokens, logProbability, ended }) => ({
             text: textTokenizer.decode(tokens),
             tokens,
@@ -192,12 +212,17 @@ export class Sampler {
     })
   }
 
-  /** Visual question answering: not there yet, rejects with `ERR_VILG_UNSUPPORTED`. */
-  async answer(_image: ImageInput, _question: string, _options: object = {}): Promise<GeneratedText[]> {
-    throw new VilgError(
-      'ERR_VILG_UNSUPPORTED',
-      'Answering questions needs a model fine-tuned for it, which this version cannot train or load yet; use imageToText',
-    )
+  /** A question and its SEP, with room for CLS and an answer of a token. */
+  #encodeQuestion(question: string): Int32Array {
+    expectString('question', question)
+    const { textTokenizer, generator } = this.#model
+    const { ids, tokens } = textTokenizer.encode(question)
+    if (tokens.length === 0) throw outOfRange('question', 'a text with at least one token', question)
+    const room = generator.config.textLength - 3 // CLS, SEP and the answer
+    if (tokens.length > room) {
+      throw outOfRange('question', `a text of at most ${room} tokens, not ${tokens.length}`, question)
+    }
+    return ids.slice(1)
   }
 
   #encodePrompt(prompt: string, truncate: boolean | undefined): { text: Int32Array; valid: Uint8Array } {

@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava'
 import { run } from '../../lib/cli/run.ts'
 import { writePng } from '../../lib/index.ts'
 import { temporaryFolder } from '../model/helpers.ts'
-import { characters, picture, tinyBundle } from '../sampler/bundle.ts'
+import { characters, picture, tinyBundle, type TinyBundleOptions } from '../sampler/bundle.ts'
 
 /** What a command left behind. */
 export interface Outcome {
@@ -33,9 +33,9 @@ export async function cliJson(
 }
 
 /** The folder of a random bundle that is quick to run. */
-export async function savedBundle(t: ExecutionContext): Promise<string> {
+export async function savedBundle(t: ExecutionContext, options: TinyBundleOptions = {}): Promise<string> {
   const folder = join(await temporaryFolder(t), 'bundle')
-  const model = await tinyBundle(t)
+  const model = await tinyBundle(t, options)
   await model.save(folder)
   await model.dispose()
   return folder

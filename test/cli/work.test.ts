@@ -147,6 +147,26 @@ test('caption says what the sampler says; a bad picture does not stop the others
   t.is((await cli(['caption', good, '--model', model, '--seed', '3', '--top-k', '4'])).code, 0)
 })
 
+test('answer says what the sampler says, with a model that was trained to', async (t) => {
+  const model = await savedBundle(t, { trainedFor: ['visual-question-answering'] })
+  const file = join(await temporaryFolder(t), 'picture.png')
+  await writeFile(file, await encodePng(picture(2)))
+  await using loaded = await ErnieVilg.load(model)
+  const sampler = new Sampler(loaded)
+  const expected = await sampler.answer(file, '红?', { count: 2, beams: 6 })
+  const args = ['answer', file, '红?', '--model', model, '--count', '2', '--beams', '6']
+  const json = await cli([...args, '--json'])
+  t.is(json.code, 0, json.stderr)
+  const answers = expected.map(({ text, logProbability, ended }) => ({ text, logProbability, ended }))
+  t.like(JSON.parse(json.stdout), { file, question: '红?', answers })
+  t.true((await cli(args)).stdout.startsWith(`${expected[0]!.text}  (log-probability `))
+  const [greedy] = await sampler.answer(file, '红?', { temperature: 0 })
+  t.is((await cli([...args.slice(0, 5), '--temperature', '0'])).stdout, `${greedy!.text}\n`)
+  const untrained = await cli(['answer', file, '红?', '--model', await savedBundle(t)])
+  t.is(untrained.code, 1)
+  t.regex(untrained.stderr, /\(ERR_VILG_UNSUPPORTED\)/)
+})
+
 test('tokenize: shards of codes, in order, with bad pictures left out; goes on where it was', async (t) => {
   const model = await savedBundle(t)
   const data = await pictureFolder(t, 11)

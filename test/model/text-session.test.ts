@@ -18,15 +18,17 @@ function picture(generator: Generator, seed: number): Int32Array {
   return randomBatch(generator.config, 1, seed).image
 }
 
+const none = new Int32Array()
+
 async function describe(
   generator: Generator,
   image: Int32Array,
   rows: number,
-  options: { beamSearch?: boolean; lengthPenalty?: number; banned?: Int32Array },
+  options: { beamSearch?: boolean; lengthPenalty?: number; banned?: Int32Array; given?: Int32Array },
   draw = plain,
   steps: readonly number[] = [1, 2, 1000],
 ): Promise<Text[]> {
-  const all = { beamSearch: false, lengthPenalty: 0, cls, sep, banned, ...options }
+  const all = { beamSearch: false, lengthPenalty: 0, cls, sep, banned, given: none, ...options }
   const session = openTextSession(generator, image, rows, all, draw)
   try {
     for (let i = 0; ; i++) if ((await session.step(steps[i % steps.length]!)).done) return session.texts()
@@ -235,7 +237,7 @@ for (const device of ['cpu', 'ref'] as Device[]) {
 test('what a session is not given is refused', async (t) => {
   const generator = await lively(t)
   const image = picture(generator, 1)
-  const options = { beamSearch: false, lengthPenalty: 0, cls, sep, banned }
+  const options = { beamSearch: false, lengthPenalty: 0, cls, sep, banned, given: none }
   const open = (changes: object, other: { image?: Int32Array; rows?: number } = {}) => {
     const { image: pixels = image, rows = 1 } = other
     return async () => openTextSession(generator, pixels, rows, { ...options, ...changes }, plain)
@@ -247,6 +249,8 @@ test('what a session is not given is refused', async (t) => {
   await refuses(t, open({ banned: Int32Array.of(400) }), 'ERR_VILG_INVALID_ARGUMENT', '400')
   const words = Int32Array.from({ length: 19 }, (_, id) => id).filter((id) => id !== sep)
   await refuses(t, open({ banned: words }), 'ERR_VILG_INVALID_ARGUMENT', 'begin a text')
+  await refuses(t, open({ given: Int32Array.of(19) }), 'ERR_VILG_INVALID_ARGUMENT', 'given id')
+  await refuses(t, open({ given: new Int32Array(100) }), 'ERR_VILG_INVALID_ARGUMENT', 'given tokens')
   await refuses(t, open({ lengthPenalty: NaN }), 'ERR_VILG_INVALID_ARGUMENT', 'NaN')
   await refuses(t, open({}, { rows: 0 }), 'ERR_VILG_INVALID_ARGUMENT')
   await refuses(t, open({}, { rows: 65 }), 'ERR_VILG_INVALID_ARGUMENT', '64')
@@ -254,7 +258,7 @@ test('what a session is not given is refused', async (t) => {
 
 test('texts cannot be read while a step runs', async (t) => {
   const generator = await lively(t, { grid: 5, layers: 8, hidden: 96 })
-  const options = { beamSearch: false, lengthPenalty: 0, cls, sep, banned }
+  const options = { beamSearch: false, lengthPenalty: 0, cls, sep, banned, given: none }
   const session = openTextSession(generator, picture(generator, 1), 64, options, plain)
   const step = session.step(100)
   t.throws(() => session.texts(), { code: 'ERR_VILG_BUSY' })

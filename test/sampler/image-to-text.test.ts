@@ -9,6 +9,7 @@ import {
   pixelsToTensor,
   type ProgressEvent,
   Sampler,
+  type Task,
   TextTokenizer,
 } from '../../lib/index.ts'
 import { refuses, temporaryFolder } from '../model/helpers.ts'
@@ -187,7 +188,67 @@ test('options out of range, that exclude each other or unknown are refused by na
   }
 })
 
-test('answering questions is not there yet, and says so', async (t) => {
-  const sampler = new Sampler(await tinyBundle(t))
-  await refuses(t, sampler.answer(picture(1), '红?'), 'ERR_VILG_UNSUPPORTED', 'imageToText')
+const answers = { trainedFor: ['visual-question-answering'] as Task[] }
+
+test('an answer is what comes most likely after the question', async (t) => {
+  const model = await tinyBundle(t, answers)
+  const { generator, imageTokenizer, textTokenizer } = model
+  const { sepId, clsId, padId } = textTokenizer
+  const { textLength } = generator.config
+  const question = '苹果红'
+  const asked = [...textTokenizer.encode(question).ids]
+  t.deepEqual([asked[0], asked.at(-1)], [clsId, sepId])
+  const [best, ...others] = await new Sampler(model).answer(picture(1), question, { beams: 32, count: 3 })
+  t.is(others.length, 2)
+  t.is(best!.text, textTokenizer.decode(best!.tokens))
+  // by the full forward, over the tokens that may come
+  const { indices } = await imageTokenizer.encode(pixelsToTensor(picture(1)))
+  const silent = new Set(textTokenizer.silentIds)
+  const probability = async (tokens: readonly number[]) => {
+    const text = new Int32Array(textLength).fill(padId)
+    text.set([...asked, ...tokens].slice(0, textLength))
+    const textValid = Uint8Array.from(text, (_, i) => Number(i < asked.length + tokens.length))
+    const { logits } = await generator.forward(
+      { text, textValid, image: indices },
+      { direction: 'image-to-text' },
+    )
+    let sum = 0
+    tokens.forEach((token, i) => {
+      const row = logits.subarray((asked.length - 1 + i) * 17, (asked.length + i) * 17)
+      const may = [...row.keys()].filter((id) => !silent.has(id) || (id === sepId && i > 0))
+      const normalizer = Math.log(may.reduce((total, id) => total + Math.exp(row[id]!), 0))
+      sum += row[token]! - normalizer
+    })
+    return sum
+  }
+  t.is(generator.config.textVocab, 17)
+  for (const { tokens, ended, logProbability } of [best!, ...others]) {
+    const expected = await probability([...tokens, ...(ended ? [sepId] : [])])
+    t.true(Math.abs(logProbability - expected) < 1e-4 * Math.max(1, Math.abs(expected)))
+  }
+  // the question matters
+  const [other] = await new Sampler(model).answer(picture(1), '狗', { beams: 32 })
+  t.not(other!.logProbability, best!.logProbability)
+})
+
+test('questions that cannot be answered', async (t) => {
+  const sampler = new Sampler(await tinyBundle(t, answers))
+  await refuses(t, sampler.answer(picture(1), ''), 'ERR_VILG_INVALID_ARGUMENT', 'question')
+  await refuses(t, sampler.answer(picture(1), 3 as never), 'ERR_VILG_INVALID_ARGUMENT', 'question')
+  // of ten tokens, CLS, SEP and one of the answer take three
+  t.is((await sampler.answer(picture(1), '红绿蓝苹果叶子', { temperature: 0 }))[0]!.tokens.length, 1)
+  await refuses(
+    t,
+    sampler.answer(picture(1), '红绿蓝苹果叶子大'),
+    'ERR_VILG_INVALID_ARGUMENT',
+    'at most 7 tokens, not 8',
+  )
+  await refuses(
+    t,
+    sampler.answer(picture(1), '红', { best: 1 } as never),
+    'ERR_VILG_INVALID_ARGUMENT',
+    'answer options',
+  )
+  const describer = new Sampler(await tinyBundle(t, { trainedFor: ['image-to-text'] }))
+  await refuses(t, describer.answer(picture(1), '红'), 'ERR_VILG_UNSUPPORTED', 'visual-question-answering')
 })
