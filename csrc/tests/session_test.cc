@@ -196,8 +196,7 @@ VILG_TEST(text_sessions_go_on_after_given_tokens) {
     // six places: one is left for the text
     EXPECT(describe(generator, image, 1, true, 0, {}, {5, 5, 5, 5, 5})[0].tokens.size() == 1,
            "%s: one token", backend->device());
-    EXPECT_ERROR(kInvalidArgument,
-                 describe(generator, image, 1, true, 0, {}, {5, 5, 5, 5, 5, 5}));
+    EXPECT_ERROR(kInvalidArgument, describe(generator, image, 1, true, 0, {}, {5, 5, 5, 5, 5, 5}));
     EXPECT_ERROR(kInvalidArgument, describe(generator, image, 1, true, 0, {}, {19}));
   }
 }
