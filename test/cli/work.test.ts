@@ -1,4 +1,4 @@
-import { readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { copyFile, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
 import { encodePng, ErnieVilg, readImage, SafetensorsFile, Sampler } from '../../lib/index.ts'
@@ -175,8 +175,7 @@ test('tokenize: shards of codes, in order, with bad pictures left out; goes on w
   const out = await temporaryFolder(t)
   const args = ['tokenize', data, '--model', model, '--out', out, '--shard-size', '4', '--batch', '3']
   const first = await cliJson(t, args)
-  t.is(first['count'], 9)
-  t.is(first['skipped'], 2)
+  t.like(first, { read: 11, kept: 9, broken: 2 })
   await using loaded = await ErnieVilg.load(model)
   const { pixelsToTensor } = await import('../../lib/index.ts')
   const ids: string[] = []
@@ -215,30 +214,39 @@ test('tokenize: shards of codes, in order, with bad pictures left out; goes on w
   t.is(await readFile(indexPath, 'utf8'), index)
 })
 
-test('tokenize: a shard without a single sound picture is an empty one', async (t) => {
+test('tokenize: rules, their counts, and what is asked of the source', async (t) => {
   const model = await savedBundle(t)
-  const data = await pictureFolder(t, 3)
-  await truncate(join(data, '1.png'), 50)
-  const out = await temporaryFolder(t)
-  const args = [
-    'tokenize',
-    data,
-    '--model',
-    join(model, 'image-tokenizer'),
-    '--out',
-    out,
-    '--shard-size',
-    '1',
-  ]
-  const { shards } = (await cliJson(t, args)) as { shards: { count: number }[] }
-  t.deepEqual(
-    shards.map(({ count }) => count),
-    [1, 0, 1],
-  )
-  for (const i of [0, 2]) await truncate(join(data, `${i}.png`), 50)
-  const none = await cli([...args.slice(0, -4), '--out', join(out, 'none'), '--shard-size', '1'])
+  const data = await pictureFolder(t, 6)
+  await writeFile(join(data, '1.txt'), '猫🙂\n')
+  await writeFile(join(data, '2.txt'), '猫🙂\n红\n')
+  await copyFile(join(data, '3.png'), join(data, '5.png'))
+  await truncate(join(data, '4.png'), 50)
+  const out = join(await temporaryFolder(t), 'codes')
+  const args = ['tokenize', data, '--model', join(model, 'image-tokenizer'), '--out', out]
+  const rules = ['--rules', 'characters', 'duplicates']
+  const report = await cliJson(t, [...args, ...rules])
+  t.like(report, {
+    read: 6,
+    kept: 3,
+    broken: 1,
+    dropped: { characters: { samples: 1, captions: 2 }, duplicates: { samples: 1, captions: 2 } },
+    rules: { characters: {}, duplicates: { of: 'picture' } },
+  })
+  const table = await cli([...args, ...rules])
+  t.regex(table.stdout, /dropped by duplicates +1 +16\.7 % +2\n/)
+  const others = await cli(args)
+  t.is(others.code, 1)
+  t.regex(others.stderr, /differs in the rules/)
+  const strict = await cli([...args.slice(0, -1), `${out}-strict`, '--on-broken', 'throw'])
+  t.is(strict.code, 1)
+  t.regex(strict.stderr, /4\.png is broken/)
+  const codes = await cli(['tokenize', out, ...args.slice(2, -1), `${out}-again`])
+  t.regex(codes.stderr, /which has codes already/)
+
+  for (const i of [0, 1, 2, 3, 4, 5]) await truncate(join(data, `${i}.png`), 50)
+  const none = await cli([...args.slice(0, -1), `${out}-none`])
   t.is(none.code, 1)
-  t.regex(none.stderr, /none of 3 can be used.*\(ERR_VILG_INVALID_ARGUMENT\)/)
+  t.regex(none.stderr, /6 or more cannot be used.*\(ERR_VILG_INVALID_ARGUMENT\)/)
 })
 
 test('evaluate counts the same for the same seed, and writes what it prints', async (t) => {

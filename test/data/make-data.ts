@@ -44,9 +44,14 @@ export async function putTar(
 }
 
 /** Writes a shard with the pictures of these values; captions and keys are the values. */
-export async function putNumberedTar(folder: string, name: string, values: readonly number[]): Promise<string> {
+export async function putNumberedTar(
+  folder: string,
+  name: string,
+  values: readonly number[],
+): Promise<string> {
   const entries: [string, string | Uint8Array][] = []
-  for (const value of values) entries.push([`${value}.png`, await png(value)], [`${value}.txt`, String(value)])
+  for (const value of values)
+    entries.push([`${value}.png`, await png(value)], [`${value}.txt`, String(value)])
   return putTar(folder, name, entries)
 }
 

@@ -70,7 +70,10 @@ export const CODE_INDEX_FILE = 'index.json'
  */
 export async function readCodeIndex(folder: string): Promise<CodeIndex> {
   const path = join(folder, CODE_INDEX_FILE)
-  const index = (await readJson(path, `Expected the index of a folder of codes in ${path}, found no such file`)) as unknown as CodeIndex
+  const index = (await readJson(
+    path,
+    `Expected the index of a folder of codes in ${path}, found no such file`,
+  )) as unknown as CodeIndex
   const { format, version, model, shards, shardSize } = index
   const isSound =
     format === 'ernie-vilg-codes' &&
@@ -78,7 +81,9 @@ export async function readCodeIndex(folder: string): Promise<CodeIndex> {
     typeof model?.fingerprint === 'string' &&
     [model.grid, model.codebookSize, shardSize].every((value) => Number.isSafeInteger(value) && value > 0) &&
     Array.isArray(shards) &&
-    shards.every(({ codes, captions, count }) => isName(codes) && isName(captions) && Number.isSafeInteger(count))
+    shards.every(
+      ({ codes, captions, count }) => isName(codes) && isName(captions) && Number.isSafeInteger(count),
+    )
   if (!isSound) {
     const text = `Expected the index of a folder of codes (format ernie-vilg-codes, version 2) in ${path}`
     throw new VilgError('ERR_VILG_CHECKPOINT_FORMAT', text, { path })

@@ -65,11 +65,17 @@ async function readRows(folder: string, { grid }: CodeModel, { codes, captions, 
   const shape = `${count} x ${grid ** 2}`
   if (info?.dtype !== 'I32' || info.shape.join(' x ') !== shape) {
     const found = info === undefined ? 'none' : `${info.dtype}, ${info.shape.join(' x ')}`
-    throw new VilgError('ERR_VILG_CHECKPOINT_FORMAT', `Expected a tensor image of I32, ${shape}, found ${found}`)
+    throw new VilgError(
+      'ERR_VILG_CHECKPOINT_FORMAT',
+      `Expected a tensor image of I32, ${shape}, found ${found}`,
+    )
   }
   const lines = (await readFile(join(folder, captions), 'utf8')).split('\n').slice(0, -1)
   if (lines.length !== count)
-    throw new VilgError('ERR_VILG_CHECKPOINT_FORMAT', `Expected ${count} lines in ${captions}, found ${lines.length}`)
+    throw new VilgError(
+      'ERR_VILG_CHECKPOINT_FORMAT',
+      `Expected ${count} lines in ${captions}, found ${lines.length}`,
+    )
   return { codes: (await file.read('image')) as Int32Array, lines }
 }
 

@@ -12,7 +12,9 @@ export class FilterChain {
     if (!Array.isArray(rules)) throw typeMismatch('rules', 'an array of rules', rules)
     this.#captionRules = rules.filter((rule): rule is CaptionRule => rule.needs === 'captions')
     this.#pairRules = rules.filter((rule): rule is PairRule => rule.needs === 'picture')
-    const names = [...this.#captionRules, ...this.#pairRules].map(({ name }) => expectString('a rule name', name))
+    const names = [...this.#captionRules, ...this.#pairRules].map(({ name }) =>
+      expectString('a rule name', name),
+    )
     const twice = names.find((name, i) => names.indexOf(name) !== i)
     if (twice !== undefined) throw outOfRange('rules', 'rules of different names', twice)
     this.#counts = new Map(names.map((name) => [name, { samples: 0, captions: 0 }]))
@@ -20,17 +22,25 @@ export class FilterChain {
 
   /** What decides every rule, by its name. */
   get settings(): Record<string, Readonly<Record<string, unknown>>> {
-    return Object.fromEntries([...this.#captionRules, ...this.#pairRules].map(({ name, settings }) => [name, settings]))
+    return Object.fromEntries(
+      [...this.#captionRules, ...this.#pairRules].map(({ name, settings }) => [name, settings]),
+    )
   }
 
-  /** The captions that the rules about captions leave; none: the sample is dropped. */
-  filterCaptions({ captions }: FilterSample): readonly string[] {
+  /**
+   * The captions that the rules about captions leave; none: the sample is dropped. May be asked ahead of a sample's turn: only `count` of
+   * what it gives counts what was dropped.
+   */
+  filterCaptions({ captions }: FilterSample): { captions: readonly string[]; count: () => void } {
+    const steps: [name: string, before: readonly string[], after: readonly string[]][] = []
     let left = captions
     for (const rule of this.#captionRules) {
-      left = this.#count(rule.name, left, left.filter((caption) => rule.allows(caption)))
+      const before = left
+      left = before.filter((caption) => rule.allows(caption))
+      steps.push([rule.name, before, left])
       if (left.length === 0) break
     }
-    return left
+    return { captions: left, count: () => steps.forEach((step) => this.#count(...step)) }
   }
 
   /** The captions that the rules about pictures leave; none: the sample is dropped. Calls must not overlap. */
@@ -53,10 +63,10 @@ export class FilterChain {
   }
 
   /** Takes what an earlier run remembered. */
-  recall(id: string, marks: Readonly<Record<string, string>>): void {
+  recall(marks: Readonly<Record<string, string>>): void {
     for (const rule of this.#pairRules) {
       const mark = marks[rule.name]
-      if (mark !== undefined) rule.recall?.(id, mark)
+      if (mark !== undefined) rule.recall?.(mark)
     }
   }
 

@@ -38,7 +38,7 @@ export interface PairRule extends RuleBase {
    */
   remember?(pair: FilterPair): string
   /** Told of a pair that was remembered by an earlier run. */
-  recall?(id: string, mark: string): void
+  recall?(mark: string): void
 }
 
 /** A step of a filter. */

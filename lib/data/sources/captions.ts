@@ -40,18 +40,24 @@ export function captionLines(bytes: Uint8Array): { captions: string[] } | { reas
   return captions.length > 0 ? { captions } : { reason: 'has no caption' }
 }
 
+/** Fields that have captions where none is named: the first that is there. */
+export const CAPTION_FIELDS = Object.freeze(['texts', 'text', 'caption'] as const)
+
 /**
- * The captions of a record of JSON, CSV or Parquet: of its field `field`, or where none is named of `texts`, `text` or `caption`. A
- * field is a string or an array of strings.
+ * The captions of a record of JSON, CSV or Parquet.
+ *
+ * @param field has a string or an array of strings; one of {@link CAPTION_FIELDS} unless given, of which `texts` has an array
  */
 export function captionsOf(
   record: Readonly<Record<string, unknown>>,
   field?: string,
 ): { captions: string[] } | { reason: string } {
-  const names = field === undefined ? ['texts', 'text', 'caption'] : [field]
+  const names = field === undefined ? CAPTION_FIELDS : [field]
   const name = names.find((one) => record[one] !== undefined && record[one] !== null)
   if (name === undefined) return { reason: `has no ${names.join(', ')}` }
   const value = record[name]
+  if (field === undefined && name === 'texts' && !Array.isArray(value))
+    return { reason: 'has texts that are no array' }
   const given = Array.isArray(value) ? (value as unknown[]) : [value]
   if (given.some((one) => typeof one !== 'string'))
     return { reason: `has a ${name} that is neither a string nor an array of strings` }

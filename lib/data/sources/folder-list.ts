@@ -53,7 +53,9 @@ async function fileNames(folder: string): Promise<string[]> {
   try {
     const entries = await readdir(folder, { recursive: true, withFileTypes: true })
     const files = entries.filter((entry) => !entry.isDirectory())
-    return files.map((entry) => portable(relative(folder, join(entry.parentPath, entry.name)))).sort(byCodeUnit)
+    return files
+      .map((entry) => portable(relative(folder, join(entry.parentPath, entry.name))))
+      .sort(byCodeUnit)
   } catch (cause) {
     const text = `Cannot read the folder ${folder}: ${(cause as Error).message}`
     throw new VilgError('ERR_VILG_IO', text, { folder }, { cause })

@@ -99,7 +99,13 @@ function parseRecord(text: string): { record: Record<string, unknown> } | { reas
 async function* csvRecords(path: string, fields: FieldNames): AsyncGenerator<Numbered> {
   const input = createReadStream(path)
   // `encoding: null` gives every field as bytes, which are decoded, and found broken, by themselves.
-  const parser = parse({ bom: true, encoding: null, info: true, relax_column_count: true, skip_empty_lines: true })
+  const parser = parse({
+    bom: true,
+    encoding: null,
+    info: true,
+    relax_column_count: true,
+    skip_empty_lines: true,
+  })
   input.once('error', (error) => parser.destroy(error))
   const rows = input.pipe(parser) as AsyncIterable<{ info: { lines: number }; record: Buffer[] }>
   let header: string[] | undefined
@@ -133,7 +139,8 @@ function isCsvError(error: unknown): error is Error & { lines?: unknown } {
 }
 
 function checkColumns(path: string, header: readonly string[], { image, caption }: FieldNames): void {
-  const captions = caption === undefined ? ['texts', 'text', 'caption'] : [caption]
+  // a field of CSV is no array, so `texts` is none of them
+  const captions = caption === undefined ? ['text', 'caption'] : [caption]
   const missing = [
     ...(header.includes(image ?? 'file') ? [] : [image ?? 'file']),
     ...(captions.some((name) => header.includes(name)) ? [] : [caption ?? 'text']),
@@ -142,7 +149,11 @@ function checkColumns(path: string, header: readonly string[], { image, caption 
 }
 
 /** The error of a table that lacks columns. */
-export function missingColumns(path: string, missing: readonly string[], found: readonly string[]): VilgError {
+export function missingColumns(
+  path: string,
+  missing: readonly string[],
+  found: readonly string[],
+): VilgError {
   const text = `Expected the columns ${missing.join(' and ')} in ${path}, which has ${found.join(', ') || 'none'}. Name its own as image and caption`
   return new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { path, missing, found })
 }

@@ -1,8 +1,14 @@
 import { open } from 'node:fs/promises'
-import { type AsyncBuffer, type FileMetaData, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet'
+import {
+  type AsyncBuffer,
+  type FileMetaData,
+  parquetMetadataAsync,
+  parquetReadObjects,
+  parquetSchema,
+} from 'hyparquet'
 import { compressors } from 'hyparquet-compressors'
 import { VilgError } from '../../errors.ts'
-import { captionsOf, decodeText } from './captions.ts'
+import { CAPTION_FIELDS, captionsOf, decodeText } from './captions.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import { type FieldNames, missingColumns } from './list-file.ts'
 import {
@@ -16,7 +22,6 @@ import { type ShardFile, sizesOf } from './shard-files.ts'
 
 /** The most bytes, uncompressed, that the needed columns of one row group may have: they are in memory together. */
 const maxGroupBytes = 2 ** 30
-const captionNames = ['texts', 'text', 'caption'] as const
 
 interface RowGroup {
   file: ShardFile
@@ -83,9 +88,13 @@ function readMetadata(file: ShardFile): Promise<FileMetaData> {
   return withFile(file, (buffer) => parquetMetadataAsync(buffer))
 }
 
-function rowGroups(file: ShardFile, metadata: FileMetaData, { image = 'image', caption }: FieldNames): RowGroup[] {
+function rowGroups(
+  file: ShardFile,
+  metadata: FileMetaData,
+  { image = 'image', caption }: FieldNames,
+): RowGroup[] {
   const found = parquetSchema(metadata).children.map(({ element }) => element.name)
-  const captions = caption === undefined ? captionNames : [caption]
+  const captions = caption === undefined ? CAPTION_FIELDS : [caption]
   const captionColumn = captions.find((one) => found.includes(one))
   if (captionColumn === undefined || !found.includes(image)) {
     const missing = [
@@ -111,8 +120,13 @@ function checkGroupSize(
   group: FileMetaData['row_groups'][number],
   { image, caption }: Columns,
 ): void {
-  const needed = group.columns.filter(({ meta_data: data }) => [image, caption].includes(data?.path_in_schema[0] ?? ''))
-  const bytes = needed.reduce((sum, { meta_data: data }) => sum + Number(data?.total_uncompressed_size ?? 0), 0)
+  const needed = group.columns.filter(({ meta_data: data }) =>
+    [image, caption].includes(data?.path_in_schema[0] ?? ''),
+  )
+  const bytes = needed.reduce(
+    (sum, { meta_data: data }) => sum + Number(data?.total_uncompressed_size ?? 0),
+    0,
+  )
   if (bytes <= maxGroupBytes) return
   const text = `Expected row groups of at most ${maxGroupBytes} bytes in ${path}, and group ${number} has ${bytes}. Write the file with smaller ones`
   throw new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { path, group: number, bytes })

@@ -128,7 +128,8 @@ function toSample(
   if (fault !== undefined) return { index, id, reason: fault }
   const images = [...parts].filter(([extension]) => IMAGE_EXTENSIONS.has(extension))
   if (images.length !== 1) {
-    const found = images.length === 0 ? 'no picture' : `several pictures (${images.map(([one]) => one).join(', ')})`
+    const found =
+      images.length === 0 ? 'no picture' : `several pictures (${images.map(([one]) => one).join(', ')})`
     return { index, id, reason: `it has ${found} among ${[...parts.keys()].join(', ') || 'its entries'}` }
   }
   const captions = captionsOfParts(parts, captionField)
@@ -143,7 +144,8 @@ function captionsOfParts(
   const text = parts.get('.txt')
   const json = parts.get('.json')
   if (text !== undefined && captionField === undefined) return prefixed('its .txt', captionLines(text))
-  if (json === undefined) return { reason: captionField === undefined ? 'it has no .txt and no .json' : 'it has no .json' }
+  if (json === undefined)
+    return { reason: captionField === undefined ? 'it has no .txt and no .json' : 'it has no .json' }
   const decoded = decodeText(json)
   if ('reason' in decoded) return prefixed('its .json', decoded)
   try {

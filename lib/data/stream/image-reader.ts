@@ -9,8 +9,7 @@ export const DECODE_AHEAD = 8
 /** What of a file's error is the file's own fault, so that others can go on without it; other errors are thrown. */
 export function reasonOfBadFile(error: unknown): string {
   const isBadFile =
-    error instanceof VilgError &&
-    (error.code === 'ERR_VILG_INVALID_ARGUMENT' || error.code === 'ERR_VILG_IO')
+    error instanceof VilgError && (error.code === 'ERR_VILG_INVALID_ARGUMENT' || error.code === 'ERR_VILG_IO')
   if (!isBadFile) throw error
   return error.message
 }
@@ -31,14 +30,12 @@ export class ImageReader {
   /**
    * The sample with its picture.
    *
-   * @param key tells it from all other samples that this reader is given
+   * @param key tells it from all other samples that this reader is given; it is not kept without one
    */
-  async read({ id, captions, image }: ImageSample, key: string): Promise<ImageTextPair> {
-    let decoded = this.#kept.get(key)
-    if (decoded === undefined) {
-      decoded = await readImage(image, { size: this.#size, fit: this.#fit })
-      if (this.#kept.size < this.#mostKept) this.#kept.set(key, decoded)
-    }
+  async read({ id, captions, image }: ImageSample, key?: string): Promise<ImageTextPair> {
+    const kept = key === undefined ? undefined : this.#kept.get(key)
+    const decoded = kept ?? (await readImage(image, { size: this.#size, fit: this.#fit }))
+    if (key !== undefined && this.#kept.size < this.#mostKept) this.#kept.set(key, decoded)
     return { ...decoded, id, captions }
   }
 }

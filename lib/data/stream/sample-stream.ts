@@ -135,7 +135,8 @@ export class SampleStream<Item, S extends Sample = Sample> implements AsyncItera
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Streamed<Item>, void, undefined> {
     if (this.#isRunning) {
-      const text = 'Expected one loop over a stream at a time. End the other one first, or make another stream'
+      const text =
+        'Expected one loop over a stream at a time. End the other one first, or make another stream'
       throw new VilgError('ERR_VILG_BUSY', text)
     }
     this.#isRunning = true
@@ -221,5 +222,8 @@ function checkState(state: StreamState, fingerprint: string): StreamState {
   if (state.fingerprint === fingerprint) return state
   const text =
     'Expected the sources, weights and options of the stream that the state is of, received others. Begin anew without resume'
-  throw new VilgError('ERR_VILG_CHECKPOINT_INCOMPATIBLE', text, { expected: state.fingerprint, found: fingerprint })
+  throw new VilgError('ERR_VILG_CHECKPOINT_INCOMPATIBLE', text, {
+    expected: state.fingerprint,
+    found: fingerprint,
+  })
 }

@@ -204,7 +204,10 @@ async function readAgain<S extends Sample>(
 }
 
 /** The error of a source that gives nothing. */
-export function noSamples(source: SampleSource, reasons: readonly { id: string; reason: string }[] = []): VilgError {
+export function noSamples(
+  source: SampleSource,
+  reasons: readonly { id: string; reason: string }[] = [],
+): VilgError {
   const listed = [...source.broken.listed, ...reasons]
   const count = source.broken.count + reasons.length
   const shown = listed.slice(0, 3).map(({ id, reason }) => `${id}: ${reason}`)

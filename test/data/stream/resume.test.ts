@@ -96,7 +96,10 @@ test('a stream goes on where its last loop ended, and serves one at a time', asy
       if (--left === 0) break
     }
   }
-  t.deepEqual(values, given.map(({ value }) => value))
+  t.deepEqual(
+    values,
+    given.map(({ value }) => value),
+  )
   for await (const _ of stream) {
     await t.throwsAsync(stream[Symbol.asyncIterator]().next(), { code: 'ERR_VILG_BUSY' })
     break
@@ -114,7 +117,11 @@ test('every epoch has each sample once, in an order of its own that the seed dec
   }
   for (const shuffle of [1, 4, 100]) {
     const orders = await epochs({ shuffle })
-    for (const order of orders) t.deepEqual([...order].sort((a, b) => a - b), range(0, 18))
+    for (const order of orders)
+      t.deepEqual(
+        [...order].sort((a, b) => a - b),
+        range(0, 18),
+      )
     const sorted = orders.map((order) => order.every((value, i) => i % 9 === 0 || value > order[i - 1]!))
     t.deepEqual(sorted, [shuffle === 1, shuffle === 1, shuffle === 1])
     if (shuffle === 1) continue
@@ -132,13 +139,17 @@ test('sources are drawn from by their weights', async (t) => {
   // three standard deviations of a share of 900 draws are at most 0.05; the folder loses a sixth of its draws to its broken picture
   const drawn = [2, 1 * (5 / 6), 1.5]
   const sum = drawn.reduce((a, b) => a + b)
-  for (const [i, weight] of drawn.entries()) t.true(Math.abs(shares[i]! - weight / sum) < 0.05, `${shares[i]}`)
+  for (const [i, weight] of drawn.entries())
+    t.true(Math.abs(shares[i]! - weight / sum) < 0.05, `${shares[i]}`)
 })
 
 test('the parts of a source are disjoint, and all of it together', async (t) => {
   const source = await open(await putNumberedFolder(await tempFolder(t), range(0, 40)))
   const part = async (name: 'train' | 'held-out') => {
-    const { given } = await take([{ source, weight: 1 }], 80, { part: { name, share: 0.3, seed: 5 }, shuffle: 1 })
+    const { given } = await take([{ source, weight: 1 }], 80, {
+      part: { name, share: 0.3, seed: 5 },
+      shuffle: 1,
+    })
     return new Set(given.map(({ value }) => value))
   }
   const [train, heldOut] = [await part('train'), await part('held-out')]
@@ -156,7 +167,10 @@ test('states of other data or options are refused', async (t) => {
   t.throws(() => streamPairs(sources.slice(1), { ...options, resume }), incompatible)
   t.throws(() => streamPairs(sources, { ...options, seed: 4, resume }), incompatible)
   t.throws(() => streamPairs(sources, { ...options, shuffle: 5, resume }), incompatible)
-  t.throws(() => streamPairs([{ ...sources[0]!, weight: 3 }, ...sources.slice(1)], { ...options, resume }), incompatible)
+  t.throws(
+    () => streamPairs([{ ...sources[0]!, weight: 3 }, ...sources.slice(1)], { ...options, resume }),
+    incompatible,
+  )
   t.throws(() => streamPairs(sources, { ...options, resume: {} as StreamState }), invalid)
   // files that went since
   t.true(resume!.sources[0]!.buffer.length > 0)
@@ -185,7 +199,10 @@ test('broken samples are counted once, listed, and thrown where asked', async (t
   const { count, listed } = broken as { count: number; listed: { id: string; reason: string }[] }
   t.is(count, 2)
   t.deepEqual(listed.map(({ id }) => id).sort(), ['bad.png', 'c.tar'])
-  await t.throwsAsync(take(sources, 200, { onBroken: 'throw' }), { ...invalid, message: /(bad\.png|c\.tar) is broken/ })
+  await t.throwsAsync(take(sources, 200, { onBroken: 'throw' }), {
+    ...invalid,
+    message: /(bad\.png|c\.tar) is broken/,
+  })
 })
 
 test('a source without a sound sample is an error that says why, not an endless search', async (t) => {
@@ -195,9 +212,15 @@ test('a source without a sound sample is an error that says why, not an endless 
     await put(folder, `${value}.txt`, 'text')
   }
   const broken = [{ source: await open(folder), weight: 1 }]
-  await t.throwsAsync(take(broken, 1), { ...invalid, message: /cannot be used \(\d\.png: Expected a sound PNG/ })
+  await t.throwsAsync(take(broken, 1), {
+    ...invalid,
+    message: /cannot be used \(\d\.png: Expected a sound PNG/,
+  })
   const tar = await put(await tempFolder(t), 'x.tar', Buffer.alloc(2048, 1))
   await t.throwsAsync(take([{ source: await open(tar), weight: 1 }], 1), { ...invalid, message: /x\.tar/ })
   const empty = await tempFolder(t)
-  await t.throwsAsync(async () => take([{ source: await open(empty), weight: 1 }], 1), { ...invalid, message: /it has none/ })
+  await t.throwsAsync(async () => take([{ source: await open(empty), weight: 1 }], 1), {
+    ...invalid,
+    message: /it has none/,
+  })
 })
