@@ -4,7 +4,7 @@ import test from 'ava'
 import { encodePng, ErnieVilg, readImage, SafetensorsFile, Sampler } from '../../lib/index.ts'
 import { temporaryFolder } from '../model/helpers.ts'
 import { picture } from '../sampler/bundle.ts'
-import { cli, cliJson, pictureFolder, savedBundle } from './helpers.ts'
+import { cli, cliJson, pictureFolder, savedBundle, smallTraining } from './helpers.ts'
 
 interface Images {
   images: {
@@ -277,19 +277,7 @@ test('train: from a folder to a bundle that draws and describes', async (t) => {
   const folder = await temporaryFolder(t)
   const out = join(folder, 'model')
   const config = join(folder, 'config.json')
-  const stage = { steps: 4, batch: 2, evaluateEvery: 2, training: { warmupSteps: 1 } }
-  const small = {
-    imageTokenizer: {
-      ...stage,
-      model: { resolution: 16, multipliers: [1, 1], codebookSize: 16, latentChannels: 8, codebookDim: 4 },
-    },
-    generator: {
-      ...stage,
-      sampleEvery: 4,
-      model: { layers: 2, hidden: 16, heads: 1, imageVocab: 16, grid: 8, textLength: 8 },
-    },
-  }
-  await writeFile(config, JSON.stringify(small))
+  await writeFile(config, JSON.stringify(smallTraining))
   const args = [
     'train',
     '--data',
@@ -313,7 +301,7 @@ test('train: from a folder to a bundle that draws and describes', async (t) => {
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as Record<string, unknown>)
-  t.like(lines[0], { type: 'data', train: 7, heldOut: 2, skipped: 1 })
+  t.like(lines[0], { type: 'data', train: 8, isAtLeast: false, heldOut: 2 })
   t.deepEqual(
     lines.filter(({ type }) => type === 'stage').map(({ stage: name, finished }) => [name, finished]),
     ['vocabulary', 'image-tokenizer', 'tokens', 'generator', 'bundle'].map((name) => [name, true]),
@@ -334,7 +322,7 @@ test('train: from a folder to a bundle that draws and describes', async (t) => {
   await writeFile(join(data, '0.txt'), '蓝\n')
   const other = await cli(args)
   t.is(other.code, 1)
-  t.regex(other.stderr, /data\.digest was .*\(ERR_VILG_INVALID_ARGUMENT\)/)
+  t.regex(other.stderr, /data\.sources was .*train --force.*\(ERR_VILG_INVALID_ARGUMENT\)/)
   await writeFile(config, JSON.stringify({ generator: { layers: 3 } }))
   const typo = await cli(args)
   t.is(typo.code, 1)
