@@ -1,4 +1,5 @@
 import { createReadStream } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { isAbsolute, normalize, sep } from 'node:path'
 import { createInterface } from 'node:readline'
 import { parse } from 'csv-parse'
@@ -97,15 +98,9 @@ function parseRecord(text: string): { record: Record<string, unknown> } | { reas
 }
 
 async function* csvRecords(path: string, fields: FieldNames): AsyncGenerator<Numbered> {
-  const input = createReadStream(path)
+  const input = createReadStream(path, { start: await byteOrderMarkLength(path) })
   // `encoding: null` gives every field as bytes, which are decoded, and found broken, by themselves.
-  const parser = parse({
-    bom: true,
-    encoding: null,
-    info: true,
-    relax_column_count: true,
-    skip_empty_lines: true,
-  })
+  const parser = parse({ encoding: null, info: true, relax_column_count: true, skip_empty_lines: true })
   input.once('error', (error) => parser.destroy(error))
   const rows = input.pipe(parser) as AsyncIterable<{ info: { lines: number }; record: Buffer[] }>
   let header: string[] | undefined
@@ -116,7 +111,11 @@ async function* csvRecords(path: string, fields: FieldNames): AsyncGenerator<Num
       const bad = texts.find((text) => 'reason' in text) as { reason: string } | undefined
       const values = texts.map((text) => ('text' in text ? text.text : ''))
       if (header === undefined) {
-        header = bad === undefined ? values.map((value) => value.trim()) : []
+        if (bad !== undefined) {
+          const text = `Expected a header in UTF-8 in ${path}, a field of it ${bad.reason}`
+          throw new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { path })
+        }
+        header = values.map((value) => value.trim())
         checkColumns(path, header, fields)
       } else if (bad !== undefined) yield { line, reason: `a field ${bad.reason}` }
       else if (values.length !== header.length) {
@@ -131,6 +130,17 @@ async function* csvRecords(path: string, fields: FieldNames): AsyncGenerator<Num
     yield { line: Number(error.lines ?? 0), reason: `not CSV from here on: ${error.message}` }
   } finally {
     input.destroy()
+  }
+}
+
+/** The parser knows such a mark too, but gives text and no bytes then. */
+async function byteOrderMarkLength(path: string): Promise<number> {
+  const file = await open(path)
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(3), 0, 3, 0)
+    return bytesRead === 3 && buffer.equals(Buffer.from('\ufeff')) ? 3 : 0
+  } finally {
+    await file.close()
   }
 }
 
