@@ -94,7 +94,8 @@ async function tokenize(context: CliContext, data: string, flags: Flags): Promis
     return
   }
   print(context, filterTable(report))
-  print(context, `${report.kept} pictures in ${index.shards.length} shards in ${out}`)
+  const { length } = index.shards
+  print(context, `${report.kept} pictures in ${length} ${length === 1 ? 'shard' : 'shards'} in ${out}`)
   for (const { id, reason } of problems) note(context, `  ${id}: ${reason}`)
 }
 
