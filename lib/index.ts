@@ -176,4 +176,6 @@ export type { GeneratorBatch, GeneratorEvaluation } from './trainer/generator-le
 export type { ImageTokenizerBatch, ImageTokenizerEvaluation } from './trainer/image-tokenizer-learner.ts'
 export type { FitOptions, GeneratorStep, ImageTokenizerStep, TrainerStep } from './trainer/training-loop.ts'
 export { interruptible, InterruptedError } from './trainer/interrupt.ts'
-export { type RunOptions, type RunResult, type RunSamples, trainRun } from './trainer/run.ts'
+export { type RunBatches, type RunOptions, type RunResult, type RunSamples, trainRun } from './trainer/run.ts'
+export { streamImageBatches, streamTokenBatches } from './trainer/bundle/stream-batches.ts'
+export type { CaptionOptions } from './trainer/bundle/training-data.ts'

@@ -168,7 +168,7 @@ async function train(context: CliContext, flags: Flags): Promise<void> {
     flags.imageTokenizer === undefined ? undefined : await imageTokenizerFolder(flags.imageTokenizer)
   const given = givenTokenizer === undefined ? undefined : await readTokenizerConfig(givenTokenizer)
   const size = given?.resolution ?? sizeOf(changes) ?? flags.size
-  const data = await openData(flags, size, given !== undefined)
+  const data = await openData(flags, size, given !== undefined, context.signal)
   const count = await data.count(mostCounted)
   const atLeast = count === mostCounted ? 'at least ' : ''
   tell(
@@ -248,7 +248,12 @@ function sizeOf(changes: Record<string, unknown>): number | undefined {
 /** Above it, the number of pairs decides no setting any more. */
 const mostCounted = 10_000
 
-async function openData(flags: Flags, size: number, hasTokenizer: boolean): Promise<StreamData> {
+async function openData(
+  flags: Flags,
+  size: number,
+  hasTokenizer: boolean,
+  signal: AbortSignal,
+): Promise<StreamData> {
   const sources = await openWeighted(flags.data, flags)
   const codes = sources.find(({ source }) => source.kind === 'codes')
   if (codes !== undefined && !hasTokenizer) {
@@ -256,7 +261,7 @@ async function openData(flags: Flags, size: number, hasTokenizer: boolean): Prom
     throw new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { path: codes.source.name })
   }
   const { heldOut: share, seed, shuffle, onBroken } = flags
-  return StreamData.open({ sources, size, heldOut: { share, seed }, shuffle, onBroken })
+  return StreamData.open({ sources, size, heldOut: { share, seed }, shuffle, onBroken, signal })
 }
 
 async function readTokenizerConfig(folder: string): Promise<ImageTokenizerConfig> {

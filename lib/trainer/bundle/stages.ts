@@ -1,10 +1,10 @@
-import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type RgbImage, pixelsToTensor, tensorToPixels } from '../../data/image.ts'
 import type { ImageTextPair } from '../../data/pairs.ts'
 import { ImageTokenizer } from '../../model/image-tokenizer.ts'
 import { TextTokenizer } from '../../tokenizer/text-tokenizer.ts'
 import { trainWordPiece } from '../../tokenizer/train-word-piece.ts'
+import { readTextIfThere, writeTextAtomically } from '../../tokenizer/vocabulary-file.ts'
 import type { ProgressStream } from '../progress.ts'
 import type { TrainerOptions } from '../options.ts'
 import type { LogLine } from '../run-log.ts'
@@ -45,6 +45,7 @@ export const shownPictures = 16
 /** Where the stages leave what the next ones need. */
 export const paths = (folder: string) => ({
   vocabulary: join(folder, 'text'),
+  vocabularyKey: join(folder, 'text-made-from.json'),
   imageTokenizerRun: join(folder, 'image-tokenizer'),
   imageTokenizer: join(folder, 'image-tokenizer', 'model'),
   generatorRun: join(folder, 'generator'),
@@ -58,15 +59,18 @@ export async function makeVocabulary({
   data,
   changeData = false,
   note,
+  signal,
 }: StageContext): Promise<Finished> {
-  const { vocabulary } = paths(folder)
-  if (changeData && (await stat(vocabulary).catch(() => undefined)) !== undefined) {
-    note('vocabulary: stays that of the data before')
+  const { vocabulary, vocabularyKey } = paths(folder)
+  const known = await readTextIfThere(vocabularyKey)
+  const key = `${JSON.stringify({ ...config.text, data: data.settings })}\n`
+  if (known !== undefined && (changeData || known === key)) {
+    note(known === key ? 'vocabulary: it is there' : 'vocabulary: stays that of the data before')
     return true
   }
-  const corpus = await captionsOf(data, 'train')
+  const corpus = await captionsOf(data, 'train', signal)
   // Characters of held-out captions get tokens, though nobody can learn them if no other caption has them.
-  const others = await captionsOf(data, 'held-out')
+  const others = await captionsOf(data, 'held-out', signal)
   const characters = [...new Set(others.join(''))]
   const tokens = trainWordPiece([...corpus, ...characters], { size: config.text.vocabularySize })
   const tokenizer = TextTokenizer.fromVocabulary(tokens)
@@ -82,12 +86,16 @@ export async function makeVocabulary({
   note(
     `vocabulary: ${tokens.length} tokens from ${corpus.length} captions, of ${longest} tokens at most${tooLong}`,
   )
+  await writeTextAtomically(vocabularyKey, key)
   return true
 }
 
-async function captionsOf(data: TrainingData, part: DataPart): Promise<string[]> {
+async function captionsOf(data: TrainingData, part: DataPart, signal: AbortSignal): Promise<string[]> {
   const all: string[] = []
-  for await (const captions of data.captions(part)) all.push(...captions)
+  for await (const captions of data.captions(part)) {
+    signal.throwIfAborted()
+    all.push(...captions)
+  }
   return all
 }
 

@@ -37,6 +37,8 @@ export interface StreamDataOptions {
   /** As in {@link StreamOptions}. */
   shuffle: number
   onBroken: BrokenPolicy
+  /** Ends what reads through the sources. */
+  signal: AbortSignal
 }
 
 /** The most held-out pairs that are measured: they are measured often, and the pictures are in memory. */
@@ -103,6 +105,7 @@ export class StreamData implements TrainingData {
     for (const { source } of sources) {
       let left = most
       for await (const { captions } of samplesOfPart<'images' | 'codes'>(source, this.#part(part))) {
+        this.#options.signal.throwIfAborted()
         yield captions
         if (--left === 0) break
       }
@@ -190,6 +193,7 @@ export class StreamData implements TrainingData {
     for (const { source } of this.#images) {
       let left = most
       for await (const sample of samplesOfPart(source, this.#part(part))) {
+        this.#options.signal.throwIfAborted()
         try {
           pairs.push(await reader.read(sample))
         } catch (error) {

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { rm } from 'node:fs/promises'
+import { crc32 } from 'node:zlib'
 import test, { type ExecutionContext } from 'ava'
 import { openSource } from '../../../lib/data/sources/open-source.ts'
 import type { SampleSource } from '../../../lib/data/sources/sample.ts'
@@ -7,10 +8,12 @@ import type { WeightedSource } from '../../../lib/data/stream/mixer.ts'
 import type { StreamState } from '../../../lib/data/stream/sample-stream.ts'
 import { type PairStreamOptions, streamPairs } from '../../../lib/data/stream/streams.ts'
 import {
+  png,
   put,
   putNumberedFolder,
   putNumberedParquet,
   putNumberedTar,
+  putTar,
   range,
   tempFolder,
 } from '../make-data.ts'
@@ -223,4 +226,48 @@ test('a source without a sound sample is an error that says why, not an endless 
     ...invalid,
     message: /it has none/,
   })
+})
+
+test('no more is read than the buffer holds and decoding is ahead', async (t) => {
+  const image = await png(1)
+  let read = 0
+  const source: SampleSource<'images'> = {
+    name: 'endless',
+    kind: 'images',
+    shards: 1,
+    fingerprint: 'endless',
+    broken: { count: 0, listed: [] },
+    async *read(_, from) {
+      for (let index = from; ; index++) {
+        read++
+        yield { index, id: String(index), captions: ['c'], image }
+      }
+    },
+  }
+  for (const [more, waiting] of [
+    [{ shuffle: 16 }, 16],
+    [{ shuffle: 1000, shuffleBytes: 10 * image.length }, 10],
+  ] as const) {
+    read = 0
+    const { given } = await take([{ source, weight: 1 }], 30, more)
+    t.is(given.length, 30)
+    t.true(read <= 30 + waiting + 8, `${read}`)
+  }
+})
+
+test('a picture that declares ten billion pixels is left out, as any broken one', async (t) => {
+  const bomb = Buffer.from(await png(1))
+  bomb.writeUInt32BE(100_000, 16)
+  bomb.writeUInt32BE(100_000, 20)
+  bomb.writeUInt32BE(crc32(bomb.subarray(12, 29)), 29)
+  const path = await putTar(await tempFolder(t), 'a.tar', [
+    ['bomb.png', bomb],
+    ['bomb.txt', 'bomb'],
+    ['good.png', await png(2)],
+    ['good.txt', '2'],
+  ])
+  const { given, broken } = await take([{ source: await open(path), weight: 1 }], 5)
+  t.deepEqual(new Set(given.map(({ value }) => value)), new Set([2]))
+  t.like(broken, { count: 1, listed: [{ id: 'a.tar/bomb' }] })
+  t.regex((broken as { listed: { reason: string }[] }).listed[0]!.reason, /at most 100000000 pixels/)
 })
