@@ -1,9 +1,9 @@
-import { VilgError } from '../../errors.ts'
 import type { FilterChain } from '../filters/filter-chain.ts'
 import type { ImageFit } from '../image.ts'
 import type { ImageTextPair } from '../pairs.ts'
 import {
   type BrokenReport,
+  brokenSample,
   BrokenSamples,
   type ImageSample,
   isBroken,
@@ -123,10 +123,7 @@ export class FilteredPairs {
   }
 
   #leaveOut(id: string, reason: string): void {
-    if (this.#onBroken === 'throw') {
-      const text = `Expected sound samples, as onBroken is throw, and ${id} is broken: ${reason}`
-      throw new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { id, reason })
-    }
+    if (this.#onBroken === 'throw') throw brokenSample(id, reason)
     this.#broken.add(id, reason)
   }
 }

@@ -58,9 +58,8 @@ const optionKeys = [
 /**
  * Turns pictures with captions into shards of codes, once, in the order of the source. Samples that cannot be used or do not pass the
  * rules are left out, counted and listed. Every file appears whole or not at all, and the index after its shards, so a run that was ended
- * goes on with the first shard that is missing.
+ * goes on with the first shard that is missing. Rules remember what they saw: each call needs new ones.
  *
- * @param rules of `options` are used up: they remember what they saw, so each call needs new ones
  * @throws ERR_VILG_INVALID_ARGUMENT where `out` holds shards of other data, another tokenizer or other options, or where no picture
  *   can be used; ERR_VILG_IO
  */

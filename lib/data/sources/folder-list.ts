@@ -1,10 +1,10 @@
 import { readdir, readFile, stat } from 'node:fs/promises'
-import { basename, dirname, extname, join, relative } from 'node:path'
+import { dirname, extname, join, relative } from 'node:path'
 import { VilgError } from '../../errors.ts'
 import { expectString } from '../../validate.ts'
 import { captionLines } from './captions.ts'
 import { type FieldNames, LIST_NAMES, type ListedFile, portable, readListFile } from './list-file.ts'
-import { BrokenSamples, IMAGE_EXTENSIONS } from './sample.ts'
+import { BrokenSamples, IMAGE_EXTENSIONS, MAX_CAPTION_BYTES } from './sample.ts'
 
 /** The pictures of a folder with their captions, and what was left out. */
 export interface FolderList {
@@ -27,20 +27,12 @@ export async function listPictures(path: string, fields: FieldNames = {}): Promi
   const broken = new BrokenSamples()
   if (await isFile(path)) {
     const files = await readListFile(path, fields, broken)
-    return { folder: dirname(path), files, broken: relabelled(broken, path) }
+    return { folder: dirname(path), files, broken }
   }
   const names = await fileNames(path)
   const list = LIST_NAMES.find((name) => names.includes(name))
   if (list === undefined) return { folder: path, files: await withTexts(path, names, broken), broken }
-  const file = join(path, list)
-  const files = await readListFile(file, fields, broken)
-  return { folder: path, files, broken: relabelled(broken, file) }
-}
-
-/** Without the folders before the list's name, as other ids are relative to the folder too. */
-function relabelled(broken: BrokenSamples, path: string): BrokenSamples {
-  for (const one of broken.listed) one.id = one.id.replace(path, basename(path))
-  return broken
+  return { folder: path, files: await readListFile(join(path, list), fields, broken), broken }
 }
 
 async function isFile(path: string): Promise<boolean> {
@@ -77,16 +69,19 @@ async function withTexts(
       broken.add(file, `there is no ${textFile} beside it`)
       continue
     }
-    const found = captionLines(await readBytes(join(folder, textFile)))
+    const found = await readCaptions(join(folder, textFile))
     if ('reason' in found) broken.add(file, `${textFile} ${found.reason}`)
     else files.push({ file, captions: found.captions })
   }
   return files
 }
 
-async function readBytes(path: string): Promise<Buffer> {
+async function readCaptions(path: string): Promise<{ captions: string[] } | { reason: string }> {
   try {
-    return await readFile(path)
+    const { size } = await stat(path)
+    if (size > MAX_CAPTION_BYTES)
+      return { reason: `has ${size} bytes, at most ${MAX_CAPTION_BYTES} are read` }
+    return captionLines(await readFile(path))
   } catch (cause) {
     const text = `Cannot read ${path}: ${(cause as Error).message}`
     throw new VilgError('ERR_VILG_IO', text, { path }, { cause })

@@ -1,11 +1,14 @@
 import { createReadStream } from 'node:fs'
 import { open } from 'node:fs/promises'
-import { isAbsolute, normalize, sep } from 'node:path'
+import { basename, isAbsolute, normalize, sep } from 'node:path'
 import { createInterface } from 'node:readline'
 import { parse } from 'csv-parse'
 import { VilgError } from '../../errors.ts'
 import { captionsOf, cleanCaptions, decodeText } from './captions.ts'
 import type { BrokenSamples } from './sample.ts'
+
+// a quote that is never closed must not take the rest of a huge file into memory
+const maxRecordBytes = 2 ** 20
 
 /** A picture of a folder with its captions; the picture is not read yet. */
 export interface ListedFile {
@@ -41,7 +44,7 @@ export async function readListFile(
   try {
     for await (const { line, record, reason } of records) {
       const listed = reason === undefined ? listedFile(record, fields) : { reason }
-      if ('reason' in listed) broken.add(`${path}:${line}`, listed.reason)
+      if ('reason' in listed) broken.add(`${basename(path)}:${line}`, listed.reason)
       else {
         const known = byFile.get(listed.file)
         if (known === undefined) byFile.set(listed.file, listed)
@@ -100,7 +103,13 @@ function parseRecord(text: string): { record: Record<string, unknown> } | { reas
 async function* csvRecords(path: string, fields: FieldNames): AsyncGenerator<Numbered> {
   const input = createReadStream(path, { start: await byteOrderMarkLength(path) })
   // `encoding: null` gives every field as bytes, which are decoded, and found broken, by themselves.
-  const parser = parse({ encoding: null, info: true, relax_column_count: true, skip_empty_lines: true })
+  const parser = parse({
+    encoding: null,
+    info: true,
+    relax_column_count: true,
+    skip_empty_lines: true,
+    max_record_size: maxRecordBytes,
+  })
   input.once('error', (error) => parser.destroy(error))
   const rows = input.pipe(parser) as AsyncIterable<{ info: { lines: number }; record: Buffer[] }>
   let header: string[] | undefined

@@ -1,3 +1,5 @@
+import { VilgError } from '../../errors.ts'
+
 /** What all samples of a source have. */
 interface SampleBase {
   /** Its number in its shard, broken samples counted too. */
@@ -113,3 +115,12 @@ export const IMAGE_EXTENSIONS: ReadonlySet<string> = new Set([
  * any size.
  */
 export const MAX_SHARD_IMAGE_BYTES = 64 * 1024 * 1024
+
+/** The largest file or entry of captions: 1 MiB. */
+export const MAX_CAPTION_BYTES = 2 ** 20
+
+/** The error of a broken sample where none is to be skipped. */
+export function brokenSample(id: string, reason: string): VilgError {
+  const text = `Expected sound samples, as onBroken is throw, and ${id} is broken: ${reason}`
+  return new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { id, reason })
+}

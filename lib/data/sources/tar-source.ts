@@ -4,17 +4,16 @@ import { pipeline } from 'node:stream'
 import { extract, type Entry } from 'tar-stream'
 import { captionLines, captionsOf, decodeText } from './captions.ts'
 import { fingerprintOf } from './fingerprint.ts'
-import { type FieldNames } from './list-file.ts'
+import type { FieldNames } from './list-file.ts'
 import {
   type BrokenSample,
   IMAGE_EXTENSIONS,
   type ImageSample,
+  MAX_CAPTION_BYTES,
   MAX_SHARD_IMAGE_BYTES,
   type SampleSource,
 } from './sample.ts'
 import { type ShardFile, sizesOf } from './shard-files.ts'
-
-const maxCaptionBytes = 2 ** 20
 
 /**
  * WebDataset tar shards: entries that lie together and have the same name up to the first dot of its last part are one sample. Its
@@ -103,7 +102,7 @@ class Group {
     const isImage = IMAGE_EXTENSIONS.has(extension)
     const isCaption = extension === '.txt' || extension === '.json'
     const size = entry.header.size ?? 0
-    const limit = isImage ? MAX_SHARD_IMAGE_BYTES : maxCaptionBytes
+    const limit = isImage ? MAX_SHARD_IMAGE_BYTES : MAX_CAPTION_BYTES
     if (isImage || isCaption) {
       if (this.parts.has(extension)) this.fault ??= `it has two entries ${extension}`
       else if (size > limit) this.fault ??= `its ${extension} has ${size} bytes, at most ${limit} are read`

@@ -8,7 +8,7 @@ import {
   typeMismatch,
 } from '../../validate.ts'
 import { fingerprintOf } from '../sources/fingerprint.ts'
-import { type BrokenReport, BrokenSamples, type Sample } from '../sources/sample.ts'
+import { type BrokenReport, brokenSample, BrokenSamples, type Sample } from '../sources/sample.ts'
 import { DECODE_AHEAD, reasonOfBadFile } from './image-reader.ts'
 import type { StreamPart } from './held-out.ts'
 import { mapAhead } from './map-ahead.ts'
@@ -178,10 +178,7 @@ export class SampleStream<Item, S extends Sample = Sample> implements AsyncItera
 
   /** Counts what is broken in the first epoch: it comes again in every other. */
   #leaveOut(id: string, reason: string, epoch: number): void {
-    if (this.#options.onBroken === 'throw') {
-      const text = `Expected sound samples, as onBroken is throw, and ${id} is broken: ${reason}`
-      throw new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { id, reason })
-    }
+    if (this.#options.onBroken === 'throw') throw brokenSample(id, reason)
     if (epoch === 0) this.#broken.add(id, reason)
   }
 }

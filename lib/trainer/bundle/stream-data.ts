@@ -178,8 +178,7 @@ export class StreamData implements TrainingData {
 
   #streamOptions(seed: number, state: unknown) {
     const { shuffle, onBroken } = this.#options
-    const resume = state as StreamState | undefined
-    return { seed, shuffle, onBroken, part: this.#part('train'), ...(resume === undefined ? {} : { resume }) }
+    return { seed, shuffle, onBroken, part: this.#part('train'), resume: state as StreamState | undefined }
   }
 
   #part(name: DataPart): StreamPart {

@@ -97,11 +97,14 @@ test('folders and lists: what is broken is listed with its place', async (t) => 
   await put(folder, 'c.png', await png(1))
   await put(folder, 'd.png', await png(1))
   await put(folder, 'd.txt', '\n \n')
+  await put(folder, 'e.png', await png(1))
+  await put(folder, 'e.txt', 'e'.repeat(2 ** 20 + 1))
   t.deepEqual(await reasons(folder), {
     'a.png': 'a.txt is not UTF-8 (it reads as GBK, "红苹果": convert it by iconv -f GB18030 -t UTF-8)',
     'b.png': 'b.txt is not UTF-8 (it begins like UTF-16: convert it to UTF-8)',
     'c.png': 'there is no c.txt beside it',
     'd.png': 'd.txt has no caption',
+    'e.png': 'e.txt has 1048577 bytes, at most 1048576 are read',
   })
   await put(
     folder,
@@ -153,6 +156,11 @@ test('CSV: byte order mark, quotes, commas and line breaks in fields, other colu
   t.regex(broken['list.csv:3']!, /a field is not UTF-8 \(it reads as GBK/)
   t.regex(Object.values(broken)[1]!, /not CSV from here on: Quote Not Closed/)
   t.is((await openSource(path)).shards, 1)
+  // a quote that takes the rest of a huge file
+  await put(folder, 'list.csv', `file,text\na.png,a\nb.png,"${'b'.repeat(2 ** 21)}`)
+  t.regex(Object.values(await reasons(path))[0]!, /not CSV from here on: Max Record Size/)
+  await put(folder, 'list.csv', Buffer.concat([Buffer.from('file,'), gbk, Buffer.from('\n')]))
+  await t.throwsAsync(openSource(path), { ...invalid, message: /a header in UTF-8 .* reads as GBK/ })
 })
 
 test('tar: the parts of a sample, its captions, and what is no sample', async (t) => {
