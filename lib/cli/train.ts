@@ -170,11 +170,13 @@ async function train(context: CliContext, flags: Flags): Promise<void> {
   const size = given?.resolution ?? sizeOf(changes) ?? flags.size
   const data = await openData(flags, size, given !== undefined, context.signal)
   const count = await data.count(mostCounted)
-  const atLeast = count === mostCounted ? 'at least ' : ''
+  const { broken, heldOutCount: heldOut, settings } = data
+  const isAtLeast = count === mostCounted
+  for (const { id, reason } of broken.listed.slice(0, mostListed)) note(context, `  ${id}: ${reason}`)
   tell(
     'data',
-    { train: count, isAtLeast: count === mostCounted, heldOut: data.heldOutCount, settings: data.settings },
-    `data: ${atLeast}${count} pairs to train on, ${data.heldOutCount} held-out pictures to measure`,
+    { train: count, isAtLeast, heldOut, broken, settings },
+    `data: ${isAtLeast ? 'at least ' : ''}${count} pairs to train on, ${heldOut} held-out pictures to measure, ${broken.count} left out so far`,
   )
 
   const config = configOf(size, flags.size, count, changes, given)
@@ -247,6 +249,8 @@ function sizeOf(changes: Record<string, unknown>): number | undefined {
 
 /** Above it, the number of pairs decides no setting any more. */
 const mostCounted = 10_000
+/** Broken samples that are named on the terminal; --json has more of them. */
+const mostListed = 20
 
 async function openData(
   flags: Flags,

@@ -132,7 +132,7 @@ export interface FolderPairsReport {
 }
 
 /**
- * The pictures of a folder with their captions, found as {@link listPictures} does, to be read in any order.
+ * The pictures of a folder or of a list with their captions, found as {@link listPictures} does, to be read in any order.
  *
  * Every picture is read once here. Those that cannot be used (damaged, no caption, file missing) are left out and listed in
  * the report. None left is an error.
@@ -147,13 +147,13 @@ export async function folderPairs(
   const maxBytes = expectInteger('maxBytes', options.maxBytes ?? 2 ** 30, { min: 0 })
   const imageOptions = { size, fit: expectOneOf('fit', options.fit ?? 'cover', IMAGE_FITS) }
 
-  const { files, broken } = await listPictures(folder)
+  const { folder: root, files, broken } = await listPictures(folder)
   const imageBytes = size * size * 3
   const numKept = Math.floor(maxBytes / imageBytes)
   const read: ({ sample: ListedFile; image: RgbImage | undefined } | undefined)[] = []
   await eachInParallel(files, async (sample, i) => {
     try {
-      const image = await readImage(join(folder, sample.file), imageOptions)
+      const image = await readImage(join(root, sample.file), imageOptions)
       read[i] = { sample, image: i < numKept ? image : undefined }
     } catch (error) {
       broken.add(sample.file, reasonOfBadFile(error))
@@ -173,7 +173,7 @@ export async function folderPairs(
     },
     async read(index) {
       const { sample, image } = at(index)
-      const { pixels } = image ?? (await readImage(join(folder, sample.file), imageOptions))
+      const { pixels } = image ?? (await readImage(join(root, sample.file), imageOptions))
       return { id: sample.file, captions: sample.captions, pixels, width: size, height: size }
     },
   }

@@ -273,6 +273,7 @@ test('evaluate counts the same for the same seed, and writes what it prints', as
 
 test('train: from a folder to a bundle that draws and describes', async (t) => {
   const data = await pictureFolder(t, 10)
+  await copyFile(join(data, '1.png'), join(data, '11.png'))
   await truncate(join(data, '4.png'), 50)
   const folder = await temporaryFolder(t)
   const out = join(folder, 'model')
@@ -301,7 +302,10 @@ test('train: from a folder to a bundle that draws and describes', async (t) => {
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as Record<string, unknown>)
-  t.like(lines[0], { type: 'data', train: 8, isAtLeast: false, heldOut: 2 })
+  t.like(lines[0], { type: 'data', train: 8, isAtLeast: false, heldOut: 2, broken: { count: 1 } })
+  t.regex(part.stderr, /11\.png: there is no 11\.txt beside it/)
+  const tokens = lines.find(({ type, text }) => type === 'note' && String(text).startsWith('tokens:'))
+  t.regex(String(tokens?.['text']), /9 pictures of .*, 2 left out \(.*11\.png.*4\.png/)
   t.deepEqual(
     lines.filter(({ type }) => type === 'stage').map(({ stage: name, finished }) => [name, finished]),
     ['vocabulary', 'image-tokenizer', 'tokens', 'generator', 'bundle'].map((name) => [name, true]),

@@ -5,7 +5,12 @@ import { codeReport, tokenizeSource } from '../../data/codes/tokenize-source.ts'
 import { tensorToPixels } from '../../data/image.ts'
 import { type ImageTextPair, memoryPairs, type PairSource } from '../../data/pairs.ts'
 import { fingerprintOf } from '../../data/sources/fingerprint.ts'
-import type { CodeSample, SampleSource } from '../../data/sources/sample.ts'
+import {
+  type BrokenReport,
+  BrokenSamples,
+  type CodeSample,
+  type SampleSource,
+} from '../../data/sources/sample.ts'
 import type { StreamPart } from '../../data/stream/held-out.ts'
 import { ImageReader, reasonOfBadFile } from '../../data/stream/image-reader.ts'
 import { samplesOfPart } from '../../data/stream/in-order.ts'
@@ -90,6 +95,13 @@ export class StreamData implements TrainingData {
   /** Pairs that are held out of the image tokenizer's training and measured. */
   get heldOutCount(): number {
     return this.#heldOut?.length ?? 0
+  }
+
+  /** What was found to be unusable when the sources were opened; the rest shows when it is read. */
+  get broken(): BrokenReport {
+    const broken = new BrokenSamples()
+    for (const { source } of this.#options.sources) broken.addAll(source.broken)
+    return broken.report()
   }
 
   /** How many pairs there are to train on, counted up to `most`. */
