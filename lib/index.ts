@@ -55,10 +55,61 @@ export {
 } from './data/image.ts'
 export {
   type CodeIndex,
+  type CodeModel,
   type CodeShard,
-  tokenizeFolder,
-  type TokenizeFolderOptions,
-} from './data/code-shards.ts'
+  type SourcePosition,
+  tokenizerFingerprint,
+} from './data/codes/code-index.ts'
+export { type CodeSource, openCodeSource } from './data/codes/code-source.ts'
+export { codeReport, tokenizeSource, type TokenizeSourceOptions } from './data/codes/tokenize-source.ts'
+export { characterRule, nounRule, wordCountRule } from './data/filters/caption-rules.ts'
+export { differenceHash, hashDistance } from './data/filters/difference-hash.ts'
+export { type DuplicateKind, duplicateRule, nearDuplicateRule } from './data/filters/duplicate-rules.ts'
+export { FilterChain } from './data/filters/filter-chain.ts'
+export { type FilterReport, filterTable } from './data/filters/filter-report.ts'
+export type {
+  CaptionRule,
+  FilterPair,
+  FilterRule,
+  FilterSample,
+  PairRule,
+  RuleCounts,
+} from './data/filters/rule.ts'
+export { makeRules, RULE_NAMES, type RuleName } from './data/filters/rules.ts'
+export { type ImageTextMatcher, similarityRule } from './data/filters/similarity-rule.ts'
+export { jiebaSegmenter, type Segmenter, type TaggedWord } from './data/filters/words.ts'
+export {
+  openSource,
+  type OpenSourceOptions,
+  SOURCE_FORMATS,
+  type SourceFormat,
+} from './data/sources/open-source.ts'
+export type {
+  BrokenReport,
+  BrokenSample,
+  CodeSample,
+  ImageSample,
+  Sample,
+  SampleSource,
+  SourceKind,
+} from './data/sources/sample.ts'
+export type { StreamPart } from './data/stream/held-out.ts'
+export type { WeightedSource } from './data/stream/mixer.ts'
+export { samplesInOrder } from './data/stream/in-order.ts'
+export type {
+  BrokenPolicy,
+  SampleStream,
+  Streamed,
+  StreamOptions,
+  StreamState,
+} from './data/stream/sample-stream.ts'
+export {
+  type CodeStream,
+  type PairStream,
+  type PairStreamOptions,
+  streamCodes,
+  streamPairs,
+} from './data/stream/streams.ts'
 export {
   folderPairs,
   type FolderPairsOptions,
@@ -125,4 +176,6 @@ export type { GeneratorBatch, GeneratorEvaluation } from './trainer/generator-le
 export type { ImageTokenizerBatch, ImageTokenizerEvaluation } from './trainer/image-tokenizer-learner.ts'
 export type { FitOptions, GeneratorStep, ImageTokenizerStep, TrainerStep } from './trainer/training-loop.ts'
 export { interruptible, InterruptedError } from './trainer/interrupt.ts'
-export { type RunOptions, type RunResult, type RunSamples, trainRun } from './trainer/run.ts'
+export { type RunBatches, type RunOptions, type RunResult, type RunSamples, trainRun } from './trainer/run.ts'
+export { streamImageBatches, streamTokenBatches } from './trainer/bundle/stream-batches.ts'
+export type { CaptionOptions } from './trainer/bundle/training-data.ts'

@@ -8,6 +8,7 @@ import {
   readMeasurements,
   type StageMeasurements,
 } from '../../lib/trainer/bundle/measurements.ts'
+import type { PairData } from '../../lib/trainer/bundle/pair-data.ts'
 import type { StageContext } from '../../lib/trainer/bundle/stages.ts'
 import { formatNumber, formatSeconds } from '../../lib/trainer/progress.ts'
 import type { EmojiConfig } from './config.ts'
@@ -15,6 +16,7 @@ import type { EmojiConfig } from './config.ts'
 /** What the stages share, and where the bundle goes. */
 export interface EmojiContext extends StageContext {
   config: EmojiConfig
+  data: PairData
   bundle: string
 }
 

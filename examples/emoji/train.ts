@@ -6,6 +6,7 @@ import { memoryPairs } from '../../lib/data/pairs.ts'
 import { formatSeconds } from '../../lib/trainer/progress.ts'
 import { trainGenerator } from '../../lib/trainer/bundle/generator-stage.ts'
 import { summarize } from '../../lib/trainer/bundle/summary.ts'
+import { PairData } from '../../lib/trainer/bundle/pair-data.ts'
 import { makeTokens, makeVocabulary, trainImageTokenizer } from '../../lib/trainer/bundle/stages.ts'
 import { interruptible, InterruptedError } from '../../lib/trainer/interrupt.ts'
 import { type EmojiContext, writeEmojiBundle } from './bundle.ts'
@@ -77,8 +78,11 @@ async function main(signal: AbortSignal): Promise<void> {
   const context: EmojiContext = {
     config,
     folder,
-    data: { train: memoryPairs(data.train), heldOut: memoryPairs(data.heldOut) },
-    dataSettings: config.data,
+    data: new PairData({
+      train: memoryPairs(data.train),
+      heldOut: memoryPairs(data.heldOut),
+      settings: config.data,
+    }),
     minutesLeft,
     signal,
     note: console.log,

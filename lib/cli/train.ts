@@ -1,8 +1,12 @@
-import { createHash } from 'node:crypto'
 import { join, resolve } from 'node:path'
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { folderPairs, type PairSource, splitPairs } from '../data/pairs.ts'
-import { readJson } from '../model/config-file.ts'
+import { VilgError } from '../errors.ts'
+import { CONFIG_FILE, readJson } from '../model/config-file.ts'
+import {
+  checkImageTokenizerConfig,
+  type ImageTokenizerConfig,
+  reductionOf,
+} from '../model/image-tokenizer-config.ts'
 import { writeBundle } from '../trainer/bundle/bundle-stage.ts'
 import {
   type BundleTrainingConfig,
@@ -11,6 +15,7 @@ import {
   defaultBundleConfig,
 } from '../trainer/bundle/config.ts'
 import { trainGenerator } from '../trainer/bundle/generator-stage.ts'
+import { takeImageTokenizer } from '../trainer/bundle/given-tokenizer.ts'
 import {
   makeTokens,
   makeVocabulary,
@@ -19,14 +24,21 @@ import {
 } from '../trainer/bundle/stages.ts'
 import { readMeasurements } from '../trainer/bundle/measurements.ts'
 import { summarize } from '../trainer/bundle/summary.ts'
+import { StreamData } from '../trainer/bundle/stream-data.ts'
 import { InterruptedError } from '../trainer/interrupt.ts'
 import { formatSeconds } from '../trainer/progress.ts'
 import { rejectUnknownKeys } from '../validate.ts'
 import { addOutputOptions, integer, number } from './arguments.ts'
 import { type CliContext, note, print } from './context.ts'
+import { addSourceOptions, type SourceFlags } from './source-options.ts'
+import { imageTokenizerFolder } from './tokenize.ts'
+import { openWeighted } from './training-data.ts'
 
-interface Flags {
-  data: string
+interface Flags extends SourceFlags {
+  data: string[]
+  imageTokenizer?: string
+  shuffle: number
+  force: boolean
   out: string
   run?: string
   config?: string
@@ -41,13 +53,18 @@ interface Flags {
 }
 
 interface TrainContext extends StageContext {
+  /** The folder of the image tokenizer that is not to be trained. */
+  givenTokenizer: string | undefined
   bundle: string
   about: { name: string; description: string }
 }
 
 const stages = {
   vocabulary: makeVocabulary,
-  'image-tokenizer': trainImageTokenizer,
+  'image-tokenizer': (context: TrainContext) =>
+    context.givenTokenizer === undefined
+      ? trainImageTokenizer(context)
+      : takeImageTokenizer(context, context.givenTokenizer),
   tokens: makeTokens,
   generator: trainGenerator,
   bundle: async (context: TrainContext) => {
@@ -74,12 +91,16 @@ export function addTrain(program: Command, context: CliContext): void {
     .command('train')
     .summary('train a model on pictures with captions')
     .description(
-      'Trains a text vocabulary, an image tokenizer and a generator on a folder of pictures with captions, and writes them as a bundle, ' +
+      'Trains a text vocabulary, an image tokenizer and a generator on pictures with captions, and writes them as a bundle, ' +
         'which generate and caption take. May be ended at any time (Ctrl-C saves first); the same command goes on from there.',
     )
     .requiredOption(
-      '--data <folder>',
-      'pictures with captions: a .txt beside each (a caption a line), or captions.jsonl',
+      '--data <path...>',
+      'a folder of pictures, a .jsonl or .csv list of them, tar or Parquet files, or codes; several are drawn from alike, path=weight by weight',
+    )
+    .option(
+      '--image-tokenizer <folder>',
+      'take this one (or that of this bundle) instead of training one; codes need theirs',
     )
     .requiredOption('-o, --out <folder>', 'where the bundle goes')
     .option('--run <folder>', 'where checkpoints, logs and samples are kept (default: <out>/run)')
@@ -96,6 +117,13 @@ export function addTrain(program: Command, context: CliContext): void {
       number({ min: 0, max: 0.5 }),
       0.05,
     )
+    .option(
+      '--shuffle <integer>',
+      'samples of a source that wait to be drawn from',
+      integer(1, 2 ** 20),
+      2048,
+    )
+    .option('--force', 'go on though the data is another than the run was begun with', false)
     .option('--seed <integer>', 'decides which pairs are held out', integer(0), 1)
     .addOption(
       new Option('--stage <name>', 'do this stage only').choices([...stageNames, 'all']).default('all'),
@@ -107,6 +135,7 @@ export function addTrain(program: Command, context: CliContext): void {
     )
     .option('--name <name>', "the bundle's name (default: that of the folder)")
     .option('--description <text>', 'what the model draws and describes, for info', '')
+  addSourceOptions(command)
   addOutputOptions(command)
     .addHelpText(
       'after',
@@ -135,18 +164,22 @@ async function train(context: CliContext, flags: Flags): Promise<void> {
   const bundle = resolve(flags.out)
   const folder = resolve(flags.run ?? join(bundle, 'run'))
   const changes = flags.config === undefined ? {} : await readChanges(flags.config)
-  const size = sizeOf(changes) ?? flags.size
-  const { source, report } = await folderPairs(flags.data, { size })
-  for (const { file, reason } of report.problems) note(context, `  ${file}: ${reason}`)
-  const data = splitPairs(source, { share: flags.heldOut, seed: flags.seed })
-  const counts = { train: data.train.length, heldOut: data.heldOut.length, skipped: report.skipped }
+  const givenTokenizer =
+    flags.imageTokenizer === undefined ? undefined : await imageTokenizerFolder(flags.imageTokenizer)
+  const given = givenTokenizer === undefined ? undefined : await readTokenizerConfig(givenTokenizer)
+  const size = given?.resolution ?? sizeOf(changes) ?? flags.size
+  const data = await openData(flags, size, given !== undefined, context.signal)
+  const count = await data.count(mostCounted)
+  const { broken, heldOutCount: heldOut, settings } = data
+  const isAtLeast = count === mostCounted
+  for (const { id, reason } of broken.listed.slice(0, mostListed)) note(context, `  ${id}: ${reason}`)
   tell(
     'data',
-    { ...counts, problems: report.problems },
-    `data: ${counts.train} pictures to train on, ${counts.heldOut} held out, ${counts.skipped} left out`,
+    { train: count, isAtLeast, heldOut, broken, settings },
+    `data: ${isAtLeast ? 'at least ' : ''}${count} pairs to train on, ${heldOut} held-out pictures to measure, ${broken.count} left out so far`,
   )
 
-  const config = configOf(size, flags.size, data.train.length, changes)
+  const config = configOf(size, flags.size, count, changes, given)
   const minutesLeft = () =>
     flags.minutes === undefined
       ? undefined
@@ -155,7 +188,8 @@ async function train(context: CliContext, flags: Flags): Promise<void> {
     config,
     folder,
     data,
-    dataSettings: { digest: digestOf(source), size, heldOut: flags.heldOut, seed: flags.seed },
+    changeData: flags.force,
+    givenTokenizer,
     minutesLeft,
     signal: context.signal,
     note: (text) => tell('note', { text }, text),
@@ -213,18 +247,51 @@ function sizeOf(changes: Record<string, unknown>): number | undefined {
   return typeof model?.resolution === 'number' ? model.resolution : undefined
 }
 
-/** The defaults of the flag's size, which a config with a resolution of its own then changes. */
-function configOf(size: number, flag: number, pairs: number, changes: object): BundleTrainingConfig {
-  const isKnown = (DEFAULT_SIZES as readonly number[]).includes(size)
-  return changeBundleConfig(defaultBundleConfig(isKnown ? size : flag, pairs), changes)
+/** Above it, the number of pairs decides no setting any more. */
+const mostCounted = 10_000
+/** Broken samples that are named on the terminal; --json has more of them. */
+const mostListed = 20
+
+async function openData(
+  flags: Flags,
+  size: number,
+  hasTokenizer: boolean,
+  signal: AbortSignal,
+): Promise<StreamData> {
+  const sources = await openWeighted(flags.data, flags)
+  const codes = sources.find(({ source }) => source.kind === 'codes')
+  if (codes !== undefined && !hasTokenizer) {
+    const text = `Expected --image-tokenizer with the codes in ${codes.source.name}: the one that made them`
+    throw new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { path: codes.source.name })
+  }
+  const { heldOut: share, seed, shuffle, onBroken } = flags
+  return StreamData.open({ sources, size, heldOut: { share, seed }, shuffle, onBroken, signal })
 }
 
-/** Changes where pictures come, go or get other captions. */
-function digestOf(source: PairSource): string {
-  const hash = createHash('sha256')
-  for (let i = 0; i < source.length; i++) {
-    const { id, captions } = source.describe(i)
-    hash.update(JSON.stringify([id, captions]))
+async function readTokenizerConfig(folder: string): Promise<ImageTokenizerConfig> {
+  const path = join(folder, CONFIG_FILE)
+  return checkImageTokenizerConfig(
+    await readJson(path, `Expected an image tokenizer in ${folder}, found no ${CONFIG_FILE}`),
+  )
+}
+
+/** The defaults of the flag's size, which a config with a resolution of its own then changes, and a tokenizer that is there. */
+function configOf(
+  size: number,
+  flag: number,
+  pairs: number,
+  changes: object,
+  given: ImageTokenizerConfig | undefined,
+): BundleTrainingConfig {
+  const isKnown = (DEFAULT_SIZES as readonly number[]).includes(size)
+  const config = changeBundleConfig(defaultBundleConfig(isKnown ? size : flag, pairs), changes)
+  if (given === undefined) return config
+  if ('imageTokenizer' in changes) {
+    const text =
+      'Expected no section imageTokenizer in the config with --image-tokenizer: nothing of it is trained'
+    throw new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { argument: 'config.imageTokenizer' })
   }
-  return hash.digest('hex')
+  const grid = given.resolution / reductionOf(given)
+  const model = { ...config.generator.model, imageVocab: given.codebookSize, grid }
+  return { ...config, generator: { ...config.generator, model } }
 }

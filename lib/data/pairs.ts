@@ -1,5 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises'
-import { extname, isAbsolute, join, normalize, relative, sep } from 'node:path'
+import { join } from 'node:path'
 import { VilgError } from '../errors.ts'
 import {
   expectInteger,
@@ -13,6 +12,9 @@ import {
 import { IMAGE_FITS, type ImageFit, type RgbImage, readImage } from './image.ts'
 import { eachInParallel } from './parallel.ts'
 import { epochOrder } from './random.ts'
+import { byCodeUnit, listPictures } from './sources/folder-list.ts'
+import { LIST_NAMES, type ListedFile } from './sources/list-file.ts'
+import { reasonOfBadFile } from './stream/image-reader.ts'
 
 /** A picture and what it may be called: one sample of training data. */
 export interface ImageTextPair extends RgbImage {
@@ -125,48 +127,12 @@ export interface FolderPairsReport {
   valid: number
   /** Samples that cannot, and were left out. */
   skipped: number
-  /** One entry for each skipped sample: its file, from the folder on, and what is wrong. */
+  /** An entry for each skipped sample, at most 1000: its file, from the folder on, and what is wrong. */
   problems: { file: string; reason: string }[]
 }
 
-const imageExtensions: ReadonlySet<string> = new Set([
-  '.png',
-  '.jpg',
-  '.jpeg',
-  '.webp',
-  '.gif',
-  '.avif',
-  '.tif',
-  '.tiff',
-])
-const captionList = 'captions.jsonl'
-
-/** A picture of a folder, not read yet. */
-export interface FolderSample {
-  /** From the folder on, with `/` between folders. */
-  file: string
-  captions: string[]
-}
-type Sample = FolderSample
-
 /**
- * Finds the pictures of a folder with their captions, as {@link folderPairs} does, without reading the pictures; `problems` are those
- * without a caption.
- */
-export async function folderSamples(
-  folder: string,
-): Promise<{ samples: FolderSample[]; problems: FolderPairsReport['problems'] }> {
-  const problems: FolderPairsReport['problems'] = []
-  const samples = await findSamples(expectString('folder', folder), problems)
-  return { samples, problems }
-}
-
-/**
- * The pictures of a folder with their captions.
- *
- * If the folder has a file `captions.jsonl`, each of its lines is `{"file": "a/b.png", "text": "..."}` or
- * `{"file": ..., "texts": ["...", ...]}`, paths being relative to the folder; lines of one file add up. Otherwise the folder
- * is searched with all its subfolders for pictures that have a `.txt` file of the same name beside them, one caption a line.
+ * The pictures of a folder or of a list with their captions, found as {@link listPictures} does, to be read in any order.
  *
  * Every picture is read once here. Those that cannot be used (damaged, no caption, file missing) are left out and listed in
  * the report. None left is an error.
@@ -181,26 +147,22 @@ export async function folderPairs(
   const maxBytes = expectInteger('maxBytes', options.maxBytes ?? 2 ** 30, { min: 0 })
   const imageOptions = { size, fit: expectOneOf('fit', options.fit ?? 'cover', IMAGE_FITS) }
 
-  const problems: FolderPairsReport['problems'] = []
-  const samples = await findSamples(folder, problems)
+  const { folder: root, files, broken } = await listPictures(folder)
   const imageBytes = size * size * 3
   const numKept = Math.floor(maxBytes / imageBytes)
-  const read: ({ sample: Sample; image: RgbImage | undefined } | undefined)[] = []
-  await eachInParallel(samples, async (sample, i) => {
+  const read: ({ sample: ListedFile; image: RgbImage | undefined } | undefined)[] = []
+  await eachInParallel(files, async (sample, i) => {
     try {
-      const image = await readImage(join(folder, sample.file), imageOptions)
+      const image = await readImage(join(root, sample.file), imageOptions)
       read[i] = { sample, image: i < numKept ? image : undefined }
     } catch (error) {
-      const isBadFile =
-        error instanceof VilgError &&
-        (error.code === 'ERR_VILG_INVALID_ARGUMENT' || error.code === 'ERR_VILG_IO')
-      if (!isBadFile) throw error
-      problems.push({ file: sample.file, reason: error.message })
+      broken.add(sample.file, reasonOfBadFile(error))
     }
   })
   const usable = read.filter((entry) => entry !== undefined)
-  problems.sort((a, b) => compare(a.file, b.file))
-  if (usable.length === 0) throw noPairs(folder, problems)
+  const problems = broken.listed.map(({ id, reason }) => ({ file: id, reason }))
+  problems.sort((a, b) => byCodeUnit(a.file, b.file))
+  if (usable.length === 0) throw noPairs(folder, broken.count, problems)
 
   const at = (index: number) => usable[expectInteger('index', index, { min: 0, max: usable.length - 1 })]!
   const source: PairSource = {
@@ -211,121 +173,16 @@ export async function folderPairs(
     },
     async read(index) {
       const { sample, image } = at(index)
-      const { pixels } = image ?? (await readImage(join(folder, sample.file), imageOptions))
+      const { pixels } = image ?? (await readImage(join(root, sample.file), imageOptions))
       return { id: sample.file, captions: sample.captions, pixels, width: size, height: size }
     },
   }
-  return { source, report: { valid: usable.length, skipped: problems.length, problems } }
+  return { source, report: { valid: usable.length, skipped: broken.count, problems } }
 }
 
-function noPairs(folder: string, problems: FolderPairsReport['problems']): VilgError {
+function noPairs(folder: string, count: number, problems: FolderPairsReport['problems']): VilgError {
   const shown = problems.slice(0, 3).map(({ file, reason }) => `${file}: ${reason}`)
-  const found =
-    problems.length === 0 ? 'it has no pictures' : `${problems.length} are unusable (${shown.join('; ')})`
-  const text = `Expected pictures with captions (a .txt beside each, or ${captionList}) in ${folder}, and ${found}`
+  const found = count === 0 ? 'it has no pictures' : `${count} are unusable (${shown.join('; ')})`
+  const text = `Expected pictures with captions (a .txt beside each, or ${LIST_NAMES.join(' or ')}) in ${folder}, and ${found}`
   return new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { folder, problems })
-}
-
-async function findSamples(folder: string, problems: FolderPairsReport['problems']): Promise<Sample[]> {
-  let names: string[]
-  try {
-    const entries = await readdir(folder, { recursive: true, withFileTypes: true })
-    const files = entries.filter((entry) => !entry.isDirectory())
-    names = files.map((entry) => portable(relative(folder, join(entry.parentPath, entry.name))))
-  } catch (cause) {
-    const text = `Cannot read the folder ${folder}: ${(cause as Error).message}`
-    throw new VilgError('ERR_VILG_IO', text, { folder }, { cause })
-  }
-  // By code unit, not by the locale, so that every machine has the same order.
-  names.sort(compare)
-  return names.includes(captionList)
-    ? listedSamples(folder, problems)
-    : neighbourSamples(folder, names, problems)
-}
-
-async function neighbourSamples(
-  folder: string,
-  names: readonly string[],
-  problems: FolderPairsReport['problems'],
-): Promise<Sample[]> {
-  const known = new Set(names)
-  const samples: Sample[] = []
-  for (const file of names) {
-    const extension = extname(file)
-    if (!imageExtensions.has(extension.toLowerCase())) continue
-    const textFile = `${file.slice(0, -extension.length)}.txt`
-    if (!known.has(textFile)) {
-      problems.push({ file, reason: `there is no ${textFile} beside it` })
-      continue
-    }
-    const captions = cleanCaptions((await readText(join(folder, textFile))).split('\n'))
-    if (captions.length > 0) samples.push({ file, captions })
-    else problems.push({ file, reason: `${textFile} has no caption` })
-  }
-  return samples
-}
-
-async function listedSamples(folder: string, problems: FolderPairsReport['problems']): Promise<Sample[]> {
-  const byFile = new Map<string, Sample>()
-  const lines = (await readText(join(folder, captionList))).split('\n')
-  for (const [i, line] of lines.entries()) {
-    if (line.trim() === '') continue
-    const parsed = parseLine(line)
-    if (typeof parsed === 'string') {
-      problems.push({ file: `${captionList}:${i + 1}`, reason: parsed })
-      continue
-    }
-    const known = byFile.get(parsed.file)
-    if (known === undefined) byFile.set(parsed.file, parsed)
-    else known.captions = cleanCaptions([...known.captions, ...parsed.captions])
-  }
-  return [...byFile.values()]
-}
-
-/** The sample of one line of `captions.jsonl`, or what is wrong with the line. */
-function parseLine(line: string): Sample | string {
-  let value: unknown
-  try {
-    value = JSON.parse(line)
-  } catch (error) {
-    return `not JSON: ${(error as Error).message}`
-  }
-  if (typeof value !== 'object' || value === null) return 'not an object with file and text or texts'
-  const { file, text, texts } = value as Record<string, unknown>
-  if (typeof file !== 'string' || file === '') return 'no file'
-  const path = portable(normalize(file))
-  if (isAbsolute(path) || path.split('/')[0] === '..') return `the file ${file} lies outside the folder`
-  const given = texts ?? (text === undefined ? [] : [text])
-  if (!Array.isArray(given) || given.some((one) => typeof one !== 'string')) {
-    return 'text is not a string, or texts not an array of strings'
-  }
-  const captions = cleanCaptions(given as string[])
-  return captions.length > 0 ? { file: path, captions } : 'no caption'
-}
-
-function cleanCaptions(captions: readonly string[]): string[] {
-  const trimmed = captions.map((caption) => caption.replace(/^\ufeff/, '').trim())
-  return [...new Set(trimmed.filter((caption) => caption !== ''))]
-}
-
-async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (cause) {
-    throw new VilgError(
-      'ERR_VILG_IO',
-      `Cannot read ${path}: ${(cause as Error).message}`,
-      { path },
-      { cause },
-    )
-  }
-}
-
-/** With `/` between folders, so that ids are the same on every system. */
-function portable(path: string): string {
-  return path.replaceAll(sep, '/')
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0
 }

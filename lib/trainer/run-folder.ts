@@ -11,7 +11,15 @@ export interface RunCheckpoint {
   path: string
 }
 
+/** Which of a run's options say what the data is. */
+export interface DataOptions {
+  dataKeys: readonly string[]
+  /** Whether these may be others than the run was begun with. */
+  changeData: boolean
+}
+
 const partialPrefix = '.partial-'
+const dataStateFile = 'data.json'
 
 /**
  * The folder of a run:
@@ -24,34 +32,69 @@ const partialPrefix = '.partial-'
  */
 export class RunFolder {
   readonly path: string
+  /** The options that say what the data is. */
+  readonly #data: Record<string, unknown>
 
-  private constructor(path: string) {
+  private constructor(path: string, data: Record<string, unknown>) {
     this.path = path
+    this.#data = data
   }
 
   /**
    * Opens the run in `path`, or begins one there. A folder whose run was begun with other options is an error that names them.
    *
-   * @param options JSON
+   * @param options JSON; those of `dataKeys` may be others where `changeData` is set, and are written down then
    */
-  static async open(path: string, options: Record<string, unknown>): Promise<RunFolder> {
-    const folder = new RunFolder(path)
+  static async open(
+    path: string,
+    options: Record<string, unknown>,
+    { dataKeys, changeData }: DataOptions = { dataKeys: [], changeData: false },
+  ): Promise<RunFolder> {
+    const plain = JSON.parse(JSON.stringify(options)) as Record<string, unknown>
+    const folder = new RunFolder(path, Object.fromEntries(dataKeys.map((key) => [key, plain[key]])))
     await makeFolder(folder.#checkpoints)
     const file = join(path, 'options.json')
     const text = await readTextIfThere(file)
-    const plain = JSON.parse(JSON.stringify(options)) as Record<string, unknown>
-    if (text === undefined) await writeTextAtomically(file, `${JSON.stringify(plain, null, 2)}\n`)
-    else {
-      const differing = differences('', parseJsonObject(text, file), plain)
-      if (differing.length > 0) {
-        const message =
-          `Expected the options that the run in ${path} was begun with, received others: ${differing.join('; ')}. ` +
-          'Give the same ones, or another folder'
-        throw new VilgError('ERR_VILG_INVALID_ARGUMENT', message, { path, differing })
-      }
-    }
+    const known = text === undefined ? undefined : parseJsonObject(text, file)
+    if (known !== undefined) folder.#checkOptions(known, plain, dataKeys, changeData)
+    if (known === undefined || changeData)
+      await writeTextAtomically(file, `${JSON.stringify(plain, null, 2)}\n`)
     await folder.#removePartial()
     return folder
+  }
+
+  #checkOptions(
+    known: Record<string, unknown>,
+    given: Record<string, unknown>,
+    dataKeys: readonly string[],
+    changeData: boolean,
+  ): void {
+    const keys = [...new Set([...Object.keys(known), ...Object.keys(given)])]
+    const differing = keys.filter((key) => !isDeepStrictEqual(known[key], given[key]))
+    const refused = changeData ? differing.filter((key) => !dataKeys.includes(key)) : differing
+    if (refused.length === 0) return
+    const places = refused.flatMap((key) => differences(key, known[key], given[key]))
+    const advice = refused.every((key) => dataKeys.includes(key))
+      ? 'Give the same ones, another folder, or changeData (train --force) to go on with other data'
+      : 'Give the same ones, or another folder'
+    const message =
+      `Expected the options that the run in ${this.path} was begun with, received others: ${places.join('; ')}. ` +
+      advice
+    throw new VilgError('ERR_VILG_INVALID_ARGUMENT', message, { path: this.path, differing: places })
+  }
+
+  /** Writes into a checkpoint where its data stands. */
+  async writeDataState(path: string, state: unknown): Promise<void> {
+    await writeTextAtomically(join(path, dataStateFile), `${JSON.stringify({ of: this.#data, state })}\n`)
+  }
+
+  /** Where the data of a checkpoint stands; nothing where it says nothing, or where it is of other data than is given now. */
+  async dataState({ path }: RunCheckpoint): Promise<{ isOther: boolean; state?: unknown }> {
+    const file = join(path, dataStateFile)
+    const text = await readTextIfThere(file)
+    if (text === undefined) return { isOther: false }
+    const { of, state } = parseJsonObject(text, file)
+    return isDeepStrictEqual(of, this.#data) ? { isOther: false, state } : { isOther: true }
   }
 
   /** The log's path. */

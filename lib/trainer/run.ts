@@ -6,7 +6,7 @@ import { checkSignal } from '../native/call.ts'
 import { expectInteger, expectNumber, expectString, rejectUnknownKeys } from '../validate.ts'
 import type { ProgressStream } from './progress.ts'
 import { drawCurves } from './run-curves.ts'
-import { RunFolder } from './run-folder.ts'
+import { type RunCheckpoint, RunFolder } from './run-folder.ts'
 import { type LogLine, readLog } from './run-log.ts'
 import { RunMonitor } from './run-monitor.ts'
 import type { BatchOf, TrainerStep, TrainingLoop } from './training-loop.ts'
@@ -17,6 +17,14 @@ export interface RunSamples {
   /** Pictures in a row; 8 unless given. */
   columns?: number
   captions?: readonly string[]
+}
+
+/**
+ * Batches of a run. Where their place is not told by their number alone, `state` gives what says it: JSON, of the place behind the last
+ * batch that was given.
+ */
+export interface RunBatches<Batch> extends AsyncIterable<Batch> {
+  state?(): unknown
 }
 
 /** How a trainer comes about. */
@@ -36,13 +44,18 @@ export interface RunOptions<
   title?: string
   /** What decides the run, as JSON. A run goes on with the same only. */
   settings: Record<string, unknown>
+  /** Keys of `settings` that say what the data is. */
+  dataKeys?: readonly string[]
+  /** Go on with other data than the run was begun with; its batches then begin at their beginning. */
+  changeData?: boolean
   /** How many steps the whole run has. */
   steps: number
   /**
    * The batches of the run from number `start` on (a step takes as many as the trainer's `accumulate`). They must be the same at
-   * every call: then a resumed run does just what an uninterrupted one does.
+   * every call: then a resumed run does just what an uninterrupted one does. `state` is what the batches said of their state at the
+   * checkpoint that the run goes on from.
    */
-  batches(start: number): AsyncIterable<BatchOf<Step>>
+  batches(start: number, state?: unknown): RunBatches<BatchOf<Step>>
   /** Measures the model every `evaluateEvery` steps and at the end; the numbers go into the log. */
   evaluate?(trainer: Trainer): Promise<object>
   evaluateEvery?: number
@@ -90,6 +103,8 @@ const optionKeys = [
   'resume',
   'title',
   'settings',
+  'dataKeys',
+  'changeData',
   'steps',
   'batches',
   'evaluate',
@@ -160,15 +175,16 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
   }
 
   async train(): Promise<RunResult<Trainer>> {
-    const { signal, settings } = this.#options
+    const { signal, settings, dataKeys = [], changeData = false } = this.#options
     signal?.throwIfAborted()
-    const folder = await RunFolder.open(this.#path, { ...settings, steps: this.#steps })
+    const options = { ...settings, steps: this.#steps }
+    const folder = await RunFolder.open(this.#path, options, { dataKeys, changeData })
     const checkpoint = await folder.latest()
     const trainer =
       checkpoint === undefined ? await this.#options.create() : await this.#options.resume(checkpoint.path)
     try {
       if (checkpoint !== undefined) trainer.lastCheckpoint = checkpoint.path
-      await this.#run(folder, trainer)
+      await this.#run(folder, trainer, checkpoint)
     } catch (error) {
       await trainer.dispose()
       throw error
@@ -183,15 +199,16 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
     }
   }
 
-  async #run(folder: RunFolder, trainer: Trainer): Promise<void> {
+  async #run(folder: RunFolder, trainer: Trainer, checkpoint: RunCheckpoint | undefined): Promise<void> {
     const first = trainer.step
     const { onLog, progress, peakFlops } = this.#options
     const monitor = await RunMonitor.open(folder, first, { title: this.#title, onLog, progress, peakFlops })
     try {
       await this.#recall(folder)
       if (first >= this.#steps) return
+      const data = await this.#openBatches(folder, trainer, checkpoint)
       await monitor.begin(folder, first, this.#steps)
-      await this.#trainSteps(folder, trainer, monitor)
+      await this.#trainSteps(folder, trainer, data, monitor)
     } finally {
       await monitor.close()
     }
@@ -205,10 +222,28 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
     }
   }
 
-  async #trainSteps(folder: RunFolder, trainer: Trainer, monitor: RunMonitor): Promise<void> {
-    const { signal, batches } = this.#options
+  async #openBatches(
+    folder: RunFolder,
+    trainer: Trainer,
+    checkpoint: RunCheckpoint | undefined,
+  ): Promise<RunBatches<BatchOf<Step>>> {
+    const start = trainer.step * trainer.options.accumulate
+    const saved = checkpoint === undefined ? { isOther: false } : await folder.dataState(checkpoint)
+    const data = this.#options.batches(start, saved.state)
+    const isLost = start > 0 && data.state !== undefined && saved.state === undefined && !saved.isOther
+    if (!isLost) return data
+    const text = `Expected the state of the data in the checkpoint ${checkpoint?.path}, which has none. Begin the run anew`
+    throw new VilgError('ERR_VILG_CHECKPOINT_FORMAT', text, { path: checkpoint?.path })
+  }
+
+  async #trainSteps(
+    folder: RunFolder,
+    trainer: Trainer,
+    data: RunBatches<BatchOf<Step>>,
+    monitor: RunMonitor,
+  ): Promise<void> {
+    const { signal } = this.#options
     const first = trainer.step
-    const data = batches(first * trainer.options.accumulate)
     let step = first
     for await (const report of trainer.fit(data, { steps: this.#steps - first })) {
       step = report.step
@@ -225,7 +260,7 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
       const isEnding = isLast || signal?.aborted === true || now >= this.#deadline
       const isTime = now - this.#lastCheckpoint >= this.#checkpointSeconds * 1000
       if (isEnding || isTime || step % this.#every.checkpoint === 0) {
-        await this.#checkpoint(folder, trainer, step, monitor)
+        await this.#checkpoint(folder, trainer, data, step, monitor)
       } else if (now - this.#lastFlush > 1000) {
         await monitor.flush()
         this.#lastFlush = now
@@ -260,9 +295,18 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
     monitor.sample(step, file, sheet, captions)
   }
 
-  async #checkpoint(folder: RunFolder, trainer: Trainer, step: number, monitor: RunMonitor): Promise<void> {
+  async #checkpoint(
+    folder: RunFolder,
+    trainer: Trainer,
+    data: RunBatches<BatchOf<Step>>,
+    step: number,
+    monitor: RunMonitor,
+  ): Promise<void> {
     await monitor.checkpoint(step, this.#seconds(), async () => {
-      const path = await folder.add(step, this.#keep, (partial) => trainer.save(partial))
+      const path = await folder.add(step, this.#keep, async (partial) => {
+        await trainer.save(partial)
+        if (data.state !== undefined) await folder.writeDataState(partial, data.state())
+      })
       trainer.lastCheckpoint = path
       return path
     })

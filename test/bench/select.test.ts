@@ -20,6 +20,7 @@ test('every file of bench/trials is a trial', async (t) => {
   const found = findTrials('bench/trials')
   t.deepEqual(found, [
     'codebook-lookup',
+    'data-loader',
     'draw-image',
     'matmul-bfloat16',
     'matmul-float32',

@@ -53,3 +53,18 @@ export async function pictureFolder(t: ExecutionContext, count: number): Promise
   }
   return folder
 }
+
+const stage = { steps: 4, batch: 2, evaluateEvery: 2, training: { warmupSteps: 1 } }
+
+/** The config of a training that takes seconds. */
+export const smallTraining = {
+  imageTokenizer: {
+    ...stage,
+    model: { resolution: 16, multipliers: [1, 1], codebookSize: 16, latentChannels: 8, codebookDim: 4 },
+  },
+  generator: {
+    ...stage,
+    sampleEvery: 4,
+    model: { layers: 2, hidden: 16, heads: 1, imageVocab: 16, grid: 8, textLength: 8 },
+  },
+}

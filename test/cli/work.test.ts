@@ -1,10 +1,10 @@
-import { readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { copyFile, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
 import { encodePng, ErnieVilg, readImage, SafetensorsFile, Sampler } from '../../lib/index.ts'
 import { temporaryFolder } from '../model/helpers.ts'
 import { picture } from '../sampler/bundle.ts'
-import { cli, cliJson, pictureFolder, savedBundle } from './helpers.ts'
+import { cli, cliJson, pictureFolder, savedBundle, smallTraining } from './helpers.ts'
 
 interface Images {
   images: {
@@ -175,8 +175,7 @@ test('tokenize: shards of codes, in order, with bad pictures left out; goes on w
   const out = await temporaryFolder(t)
   const args = ['tokenize', data, '--model', model, '--out', out, '--shard-size', '4', '--batch', '3']
   const first = await cliJson(t, args)
-  t.is(first['count'], 9)
-  t.is(first['skipped'], 2)
+  t.like(first, { read: 11, kept: 9, broken: 2 })
   await using loaded = await ErnieVilg.load(model)
   const { pixelsToTensor } = await import('../../lib/index.ts')
   const ids: string[] = []
@@ -215,30 +214,39 @@ test('tokenize: shards of codes, in order, with bad pictures left out; goes on w
   t.is(await readFile(indexPath, 'utf8'), index)
 })
 
-test('tokenize: a shard without a single sound picture is an empty one', async (t) => {
+test('tokenize: rules, their counts, and what is asked of the source', async (t) => {
   const model = await savedBundle(t)
-  const data = await pictureFolder(t, 3)
-  await truncate(join(data, '1.png'), 50)
-  const out = await temporaryFolder(t)
-  const args = [
-    'tokenize',
-    data,
-    '--model',
-    join(model, 'image-tokenizer'),
-    '--out',
-    out,
-    '--shard-size',
-    '1',
-  ]
-  const { shards } = (await cliJson(t, args)) as { shards: { count: number }[] }
-  t.deepEqual(
-    shards.map(({ count }) => count),
-    [1, 0, 1],
-  )
-  for (const i of [0, 2]) await truncate(join(data, `${i}.png`), 50)
-  const none = await cli([...args.slice(0, -4), '--out', join(out, 'none'), '--shard-size', '1'])
+  const data = await pictureFolder(t, 6)
+  await writeFile(join(data, '1.txt'), '猫🙂\n')
+  await writeFile(join(data, '2.txt'), '猫🙂\n红\n')
+  await copyFile(join(data, '3.png'), join(data, '5.png'))
+  await truncate(join(data, '4.png'), 50)
+  const out = join(await temporaryFolder(t), 'codes')
+  const args = ['tokenize', data, '--model', join(model, 'image-tokenizer'), '--out', out]
+  const rules = ['--rules', 'characters', 'duplicates']
+  const report = await cliJson(t, [...args, ...rules])
+  t.like(report, {
+    read: 6,
+    kept: 3,
+    broken: 1,
+    dropped: { characters: { samples: 1, captions: 2 }, duplicates: { samples: 1, captions: 2 } },
+    rules: { characters: {}, duplicates: { of: 'picture' } },
+  })
+  const table = await cli([...args, ...rules])
+  t.regex(table.stdout, /dropped by duplicates +1 +16\.7 % +2\n/)
+  const others = await cli(args)
+  t.is(others.code, 1)
+  t.regex(others.stderr, /differs in the rules/)
+  const strict = await cli([...args.slice(0, -1), `${out}-strict`, '--on-broken', 'throw'])
+  t.is(strict.code, 1)
+  t.regex(strict.stderr, /4\.png is broken/)
+  const codes = await cli(['tokenize', out, ...args.slice(2, -1), `${out}-again`])
+  t.regex(codes.stderr, /which has codes already/)
+
+  for (const i of [0, 1, 2, 3, 4, 5]) await truncate(join(data, `${i}.png`), 50)
+  const none = await cli([...args.slice(0, -1), `${out}-none`])
   t.is(none.code, 1)
-  t.regex(none.stderr, /none of 3 can be used.*\(ERR_VILG_INVALID_ARGUMENT\)/)
+  t.regex(none.stderr, /6 or more cannot be used.*\(ERR_VILG_INVALID_ARGUMENT\)/)
 })
 
 test('evaluate counts the same for the same seed, and writes what it prints', async (t) => {
@@ -265,23 +273,12 @@ test('evaluate counts the same for the same seed, and writes what it prints', as
 
 test('train: from a folder to a bundle that draws and describes', async (t) => {
   const data = await pictureFolder(t, 10)
+  await copyFile(join(data, '1.png'), join(data, '11.png'))
   await truncate(join(data, '4.png'), 50)
   const folder = await temporaryFolder(t)
   const out = join(folder, 'model')
   const config = join(folder, 'config.json')
-  const stage = { steps: 4, batch: 2, evaluateEvery: 2, training: { warmupSteps: 1 } }
-  const small = {
-    imageTokenizer: {
-      ...stage,
-      model: { resolution: 16, multipliers: [1, 1], codebookSize: 16, latentChannels: 8, codebookDim: 4 },
-    },
-    generator: {
-      ...stage,
-      sampleEvery: 4,
-      model: { layers: 2, hidden: 16, heads: 1, imageVocab: 16, grid: 8, textLength: 8 },
-    },
-  }
-  await writeFile(config, JSON.stringify(small))
+  await writeFile(config, JSON.stringify(smallTraining))
   const args = [
     'train',
     '--data',
@@ -305,7 +302,10 @@ test('train: from a folder to a bundle that draws and describes', async (t) => {
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as Record<string, unknown>)
-  t.like(lines[0], { type: 'data', train: 7, heldOut: 2, skipped: 1 })
+  t.like(lines[0], { type: 'data', train: 8, isAtLeast: false, heldOut: 2, broken: { count: 1 } })
+  t.regex(part.stderr, /11\.png: there is no 11\.txt beside it/)
+  const tokens = lines.find(({ type, text }) => type === 'note' && String(text).startsWith('tokens:'))
+  t.regex(String(tokens?.['text']), /9 pictures of .*, 2 left out \(.*11\.png.*4\.png/)
   t.deepEqual(
     lines.filter(({ type }) => type === 'stage').map(({ stage: name, finished }) => [name, finished]),
     ['vocabulary', 'image-tokenizer', 'tokens', 'generator', 'bundle'].map((name) => [name, true]),
@@ -326,7 +326,7 @@ test('train: from a folder to a bundle that draws and describes', async (t) => {
   await writeFile(join(data, '0.txt'), '蓝\n')
   const other = await cli(args)
   t.is(other.code, 1)
-  t.regex(other.stderr, /data\.digest was .*\(ERR_VILG_INVALID_ARGUMENT\)/)
+  t.regex(other.stderr, /data\.sources was .*train --force.*\(ERR_VILG_INVALID_ARGUMENT\)/)
   await writeFile(config, JSON.stringify({ generator: { layers: 3 } }))
   const typo = await cli(args)
   t.is(typo.code, 1)

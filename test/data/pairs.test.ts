@@ -100,6 +100,18 @@ test('pictures listed in captions.jsonl', async (t) => {
   )
 })
 
+test('pictures of a list anywhere', async (t) => {
+  const folder = await tempFolder(t)
+  await writeFile(join(folder, '1.png'), await png(1))
+  await writeFile(join(folder, 'list.csv'), 'file,text\n1.png,one\n2.png,two\n')
+  const { source, report } = await folderPairs(join(folder, 'list.csv'), { size: 8 })
+  t.is((await source.read(0)).pixels[0], 1)
+  t.deepEqual(
+    report.problems.map(({ file }) => file),
+    ['2.png'],
+  )
+})
+
 test('nothing usable is an error that says why', async (t) => {
   const folder = await tempFolder(t)
   await t.throwsAsync(folderPairs(folder, { size: 8 }), { ...invalid, message: /has no pictures/ })

@@ -36,13 +36,21 @@ test('changes replace what they name, and nothing else', (t) => {
   t.is(longer.generator.training.totalSteps, 9)
 })
 
-test('keys that are none are refused by name', (t) => {
+test('keys that are none, and values of another type, are refused by name', (t) => {
   const config = defaultBundleConfig(64, 1000)
   for (const [changes, word] of [
     [{ generater: {} }, 'generater'],
     [{ generator: { layers: 2 } }, 'layers'],
     [{ generator: 3 }, 'config.generator'],
     [{ generator: { steps: 0 } }, 'steps'],
+    [{ generator: { batch: '16' } }, 'config.generator.batch'],
+    [{ generator: { nameShare: 'half' } }, 'config.generator.nameShare'],
+    [{ generator: { sampleEvery: null } }, 'config.generator.sampleEvery'],
+    [{ generator: { training: [] } }, 'config.generator.training'],
+    [{ imageTokenizer: { seed: 1.5 } }, 'config.imageTokenizer.seed'],
+    [{ imageTokenizer: { evaluateEvery: 0 } }, 'config.imageTokenizer.evaluateEvery'],
+    [{ text: { vocabularySize: '' } }, 'config.text.vocabularySize'],
+    [{ text: null }, 'config.text'],
     [{ sampling: { topk: 3 } }, 'topk'],
     [null, 'config'],
   ] as const) {

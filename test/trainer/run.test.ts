@@ -297,3 +297,44 @@ test.serial('the first interrupt aborts, and its listeners go', async (t) => {
   t.is(reason.message, 'Interrupted by SIGINT')
   t.is(process.listenerCount('SIGINT'), before)
 })
+
+test('batches with a state get that of the checkpoint back; without it, a run does not go on', async (t) => {
+  const folder = await tempFolder(t)
+  const received: unknown[] = []
+  const batches: Options['batches'] = (start, state) => {
+    received.push([start, state])
+    let given = start
+    return {
+      state: () => ({ given }),
+      async *[Symbol.asyncIterator]() {
+        for await (const batch of fakeRun.batches(start)) {
+          given++
+          yield batch
+        }
+      },
+    }
+  }
+  const data = { dataKeys: ['data'], settings: { data: 'a' }, batches }
+  await train(folder, { ...data, minutes: 0 })
+  await train(folder, { ...data, minutes: 0 })
+  t.deepEqual(received, [
+    [0, undefined],
+    [1, { given: 1 }],
+  ])
+  const other = { ...data, settings: { data: 'b' }, minutes: 0 }
+  await t.throwsAsync(train(folder, other), { message: /data was "a", is "b".*changeData/ })
+  await t.throwsAsync(train(folder, { ...other, settings: { data: 'b', more: 1 }, changeData: true }), {
+    message: /more was not given/,
+  })
+  await train(folder, { ...other, changeData: true })
+  await train(folder, other)
+  t.deepEqual(received.slice(2), [
+    [2, undefined],
+    [3, { given: 3 }],
+  ])
+  await rm(join(folder, 'checkpoints', '4', 'data.json'))
+  await t.throwsAsync(train(folder, other), {
+    code: 'ERR_VILG_CHECKPOINT_FORMAT',
+    message: /state of the data/,
+  })
+})

@@ -4,16 +4,7 @@ import { CounterRandom } from '../../data/random.ts'
 import type { TextTokenizer } from '../../tokenizer/text-tokenizer.ts'
 import type { GeneratorBatch } from '../generator-learner.ts'
 import type { ImageTokenizerBatch } from '../image-tokenizer-learner.ts'
-
-/** Options of endless batches. */
-export interface BatchOptions {
-  /** Pairs in a batch. */
-  batch: number
-  /** Decides the order and every other choice. */
-  seed: number
-  /** Number of the first batch. */
-  start: number
-}
+import type { BatchOptions } from './training-data.ts'
 
 /**
  * Endless batches of pictures, half of them mirrored: it costs nothing, and doubles what the tokenizer sees. Which batch is
@@ -23,10 +14,10 @@ export async function* imageBatches(
   source: PairSource,
   { batch, seed, start }: BatchOptions,
 ): AsyncGenerator<ImageTokenizerBatch> {
-  const mirror = new CounterRandom(seed, 2 ** 40) // the epochs use the streams from 0 on
+  const mirror = choices(seed)
   let images: RgbImage[] = []
   for await (const { pair, position } of shufflePairs(source, { seed, start: start * batch })) {
-    images.push(mirror.at(position) % 2 === 0 ? pair : mirrored(pair))
+    images.push(mirrorSome(pair, mirror.at(position)))
     if (images.length < batch) continue
     yield { images: pixelsToTensor(images) }
     images = []
@@ -49,6 +40,16 @@ export function readPairs(source: PairSource, first: number, count: number): Pro
   return Promise.all(Array.from({ length }, (_, i) => source.read(first + i)))
 }
 
+/** Random numbers by the position of a pair in its stream. */
+export function choices(seed: number): CounterRandom {
+  return new CounterRandom(seed, 2 ** 40) // the epochs use the streams from 0 on
+}
+
+/** The picture as it is or mirrored, for a random integer. */
+export function mirrorSome(image: RgbImage, random: number): RgbImage {
+  return random % 2 === 0 ? image : mirrored(image)
+}
+
 function mirrored({ pixels, width, height }: RgbImage): RgbImage {
   const result = new Uint8Array(pixels.length)
   for (let y = 0; y < height; y++) {
@@ -59,6 +60,29 @@ function mirrored({ pixels, width, height }: RgbImage): RgbImage {
     }
   }
   return { pixels: result, width, height }
+}
+
+/** One pair of a batch. */
+export interface TokenRow {
+  ids: Int32Array
+  valid: Uint8Array
+  image: Int32Array
+}
+
+/** A batch of rows of one length. */
+export function joinRows(rows: readonly TokenRow[]): GeneratorBatch {
+  const { ids, image } = rows[0]!
+  const batch = {
+    text: new Int32Array(rows.length * ids.length),
+    textValid: new Uint8Array(rows.length * ids.length),
+    image: new Int32Array(rows.length * image.length),
+  }
+  for (const [i, row] of rows.entries()) {
+    batch.text.set(row.ids, i * ids.length)
+    batch.textValid.set(row.valid, i * ids.length)
+    batch.image.set(row.image, i * image.length)
+  }
+  return batch
 }
 
 /** A picture as tokens, with its captions as tokens. */
@@ -105,7 +129,7 @@ export class PairBatches {
     start,
     nameShare,
   }: BatchOptions & { nameShare: number }): AsyncGenerator<GeneratorBatch> {
-    const choice = new CounterRandom(seed, 2 ** 40) // the epochs use the streams from 0 on
+    const choice = choices(seed)
     let chosen: { id: string; caption: number }[] = []
     const described = describedPairs(this.#source)
     const stream = shufflePairs(described, { seed, start: start * batch })
@@ -132,18 +156,7 @@ export class PairBatches {
       const { captions, image } = this.#tokenized.get(id)!
       return { ...captions[caption]!, image }
     })
-    const { ids, image } = rows[0]!
-    const batch = {
-      text: new Int32Array(rows.length * ids.length),
-      textValid: new Uint8Array(rows.length * ids.length),
-      image: new Int32Array(rows.length * image.length),
-    }
-    for (const [i, row] of rows.entries()) {
-      batch.text.set(row.ids, i * ids.length)
-      batch.textValid.set(row.valid, i * ids.length)
-      batch.image.set(row.image, i * image.length)
-    }
-    return batch
+    return joinRows(rows)
   }
 }
 

@@ -1,7 +1,7 @@
 import type { GeneratorConfig } from '../../model/generator-config.ts'
 import type { ImageTokenizerConfig } from '../../model/image-tokenizer-config.ts'
 import type { SamplingDefaults } from '../../sampler/options.ts'
-import { expectInteger, outOfRange, rejectUnknownKeys, typeMismatch } from '../../validate.ts'
+import { expectInteger, expectNumber, outOfRange, rejectUnknownKeys, typeMismatch } from '../../validate.ts'
 import type { TrainerOptions } from '../options.ts'
 
 /** All that decides what becomes of pairs of pictures and captions: the settings of every stage. */
@@ -135,11 +135,16 @@ export function changeBundleConfig(config: BundleTrainingConfig, changes: unknow
   const known = structuredClone(config) as unknown as Record<string, unknown>
   const changed = merge('config', known, changes, false) as unknown as BundleTrainingConfig
   for (const name of ['imageTokenizer', 'generator'] as const) {
-    const { training, steps, batch: size } = changed[name]
+    const { training, steps, batch: size, evaluateEvery, seed } = changed[name]
     expectInteger(`config.${name}.steps`, steps, { min: 1 })
     expectInteger(`config.${name}.batch`, size, { min: 1 })
+    expectInteger(`config.${name}.evaluateEvery`, evaluateEvery, { min: 1 })
+    expectInteger(`config.${name}.seed`, seed, { min: 0 })
     if (training.schedule === 'cosine') training.totalSteps ??= steps
   }
+  expectInteger('config.text.vocabularySize', changed.text.vocabularySize, { min: 1 })
+  expectInteger('config.generator.sampleEvery', changed.generator.sampleEvery, { min: 1 })
+  expectNumber('config.generator.nameShare', changed.generator.nameShare, { min: 0, max: 1 })
   return changed
 }
 

@@ -8,18 +8,16 @@ import { TextTokenizer } from '../../tokenizer/text-tokenizer.ts'
 import { type RunSamples, trainRun } from '../run.ts'
 import { Trainer } from '../trainer.ts'
 import type { GeneratorStep } from '../training-loop.ts'
-import { PairBatches } from './batches.ts'
 import { writeMeasurements } from './measurements.ts'
 import {
+  dataOptions,
   disposeAll,
   type Finished,
   limits,
   paths,
-  readTokens,
-  shownPairs,
   shownPictures,
   type StageContext,
-  tokensKey,
+  tokenPlace,
 } from './stages.ts'
 
 /** Trains the generator on captions and tokens. */
@@ -28,7 +26,7 @@ export async function trainGenerator(context: StageContext): Promise<Finished> {
   const text = await TextTokenizer.load(paths(folder).vocabulary)
   const imageTokenizer = await ImageTokenizer.load(paths(folder).imageTokenizer, { precision: 'float32' })
   const models: { dispose(): Promise<void> }[] = [imageTokenizer]
-  const shown = await shownPairs(context)
+  const shown = await context.data.shown(shownPictures / 2, imageTokenizer)
   const sample = (generator: Generator) => {
     const bundle = ErnieVilg.create({ generator, imageTokenizer, textTokenizer: text })
     models.push(bundle)
@@ -49,23 +47,20 @@ async function run(
   const { data, folder, config } = context
   const { training, batch, steps, evaluateEvery, sampleEvery, seed, nameShare } = config.generator
   const model = { ...config.generator.model, textVocab: text.vocabSize }
-  const tokens = await readTokens(folder, data, model.grid ** 2)
-  const train = new PairBatches(data.train, tokens, text, model.textLength)
-  const heldOut = new PairBatches(data.heldOut, tokens, text, model.textLength)
+  const tokens = await data.openTokens(tokenPlace(context), { tokenizer: text, textLength: model.textLength })
   const { trainer, finished, seconds, evaluation } = await trainRun<GeneratorStep, Trainer<GeneratorStep>>(
     paths(folder).generatorRun,
     {
       title: 'generator',
       // The key stands for the tokens: with another tokenizer, this run makes no sense.
-      settings: { model, training, batch, seed, nameShare, tokens: await tokensKey(folder, data) },
+      settings: { model, training, batch, seed, nameShare, tokens: tokens.key },
+      ...dataOptions(context, 'tokens'),
       steps,
       create: async () =>
         new Trainer(await Generator.create(model, { precision: 'float32', seed }), training),
       resume: (path) => Trainer.resume(path),
-      batches: (start) => train.shuffled({ batch, seed, start, nameShare }),
-      ...(data.heldOut.length === 0
-        ? {}
-        : { evaluate: (one) => one.evaluate(heldOut.inOrder(batch)), evaluateEvery }),
+      batches: (start, state) => tokens.shuffled({ batch, seed, start, state, nameShare }),
+      ...(data.hasHeldOut ? { evaluate: (one) => one.evaluate(tokens.heldOut(batch)), evaluateEvery } : {}),
       sample: (one) => sample(one.target),
       sampleEvery,
       curves: { 'loss.png': ['loss', 'textToImage', 'imageToText'] },
