@@ -189,6 +189,16 @@ function bufferFault(buffer: ArrayBufferLike): string | undefined {
   return undefined
 }
 
+/** Returns the numbers of a list or typed array of `count` numbers, infinities included, as an array. */
+export function expectNumbers(name: string, value: unknown, count: number): number[] {
+  const isList = typeof value === 'object' && value !== null
+  const list = isList ? Array.from(value as ArrayLike<unknown>) : []
+  if (list.length !== count || list.some((one) => typeof one !== 'number' || Number.isNaN(one))) {
+    throw outOfRange(name, `${count} numbers`, value)
+  }
+  return list as number[]
+}
+
 /**
  * Throws if `options` has a key outside `allowedKeys`, so that no misspelt option is ever silently ignored. `undefined`
  * stands for no options.

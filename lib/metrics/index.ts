@@ -18,3 +18,16 @@ export {
   type TokenizedCaption,
   wordTokens,
 } from './captions/tokens.ts'
+export { clipScore } from './matching/clip-score.ts'
+export { cosine, type Embedding } from './matching/cosine.ts'
+export {
+  type DrawnPicture,
+  rPrecision,
+  type RPrecision,
+  rPrecisionHard,
+  type RPrecisionHard,
+  type RPrecisionHardOptions,
+  type RPrecisionOptions,
+} from './matching/r-precision.ts'
+export { cosineScorer, type CosineScorerOptions, type ImageTextScorer } from './matching/scorer.ts'
+export { wordSwaps } from './matching/word-swaps.ts'
