@@ -94,7 +94,17 @@ export function outOfRange(
   value: unknown,
   code: ErrorCode = 'ERR_VILG_INVALID_ARGUMENT',
 ): VilgRangeError {
-  return new VilgRangeError(code, expectedText(expected, name, describeValue(value)), { argument: name })
+  return rangeError(name, expected, describeValue(value), code)
+}
+
+/** As {@link outOfRange}, where the value's kind does not say what is wrong with it: `received` is a description. */
+export function rangeError(
+  name: string,
+  expected: string,
+  received: string,
+  code: ErrorCode = 'ERR_VILG_INVALID_ARGUMENT',
+): VilgRangeError {
+  return new VilgRangeError(code, expectedText(expected, name, received), { argument: name })
 }
 
 function describeRange(noun: string, { min, max }: Range): string {

@@ -31,3 +31,5 @@ export {
 } from './matching/r-precision.ts'
 export { cosineScorer, type CosineScorerOptions, type ImageTextScorer } from './matching/scorer.ts'
 export { wordSwaps } from './matching/word-swaps.ts'
+export { readStatistics, writeStatistics } from './frechet/statistics-file.ts'
+export type { Gaussian } from './frechet/gaussian.ts'

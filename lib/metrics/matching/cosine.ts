@@ -1,5 +1,4 @@
-import { VilgRangeError } from '../../errors.ts'
-import { expectedText, outOfRange, typeMismatch } from '../../validate.ts'
+import { outOfRange, rangeError, typeMismatch } from '../../validate.ts'
 
 /** An embedding: any list of finite numbers. */
 export type Embedding = ArrayLike<number>
@@ -35,6 +34,5 @@ function checkEmbedding(name: string, vector: unknown): number {
 function checkNorm(name: string, square: number): void {
   if (square > 0 && square < Infinity) return
   const expected = 'a vector of finite numbers that are not all zero'
-  const text = expectedText(expected, name, `one whose squares sum to ${square}`)
-  throw new VilgRangeError('ERR_VILG_INVALID_ARGUMENT', text, { argument: name })
+  throw rangeError(name, expected, `one whose squares sum to ${square}`)
 }

@@ -1,12 +1,11 @@
 import { CounterRandom } from '../../data/random.ts'
 import { checkSignal } from '../../native/call.ts'
-import { VilgRangeError } from '../../errors.ts'
 import {
-  expectedText,
   expectInteger,
   expectNumbers,
   expectString,
   outOfRange,
+  rangeError,
   rejectUnknownKeys,
   typeMismatch,
 } from '../../validate.ts'
@@ -78,8 +77,7 @@ export async function rPrecision<Image>(
   const texts = [...new Set(pictures.map(({ caption }) => caption))]
   if (texts.length <= negatives) {
     const expected = `more than ${negatives} different captions (or fewer negatives)`
-    const text = expectedText(expected, 'pictures', `${texts.length} different captions`)
-    throw new VilgRangeError('ERR_VILG_INVALID_ARGUMENT', text, { argument: 'pictures' })
+    throw rangeError('pictures', expected, `${texts.length} different captions`)
   }
   const places = new Map(texts.map((text, place) => [text, place]))
   const random = new CounterRandom(seed)
