@@ -23,7 +23,7 @@ struct GaussianView {
 // S1^(1/2) too, would be exact to rounding of the largest one only, and the root of what should be
 // 0 then is 1e-8 of it, for each of the dimensions that are missing.
 //
-// Takes a second or two for d = 2048. The same bits for any number of threads. Throws
+// The same bits for any number of threads. Throws
 // kInvalidArgument for matrices that are no covariances.
 double frechet_distance(const GaussianView& a, const GaussianView& b, OpContext& ctx);
 

@@ -32,4 +32,16 @@ export {
 export { cosineScorer, type CosineScorerOptions, type ImageTextScorer } from './matching/scorer.ts'
 export { wordSwaps } from './matching/word-swaps.ts'
 export { readStatistics, writeStatistics } from './frechet/statistics-file.ts'
+export type { FeatureExtractor } from './frechet/feature-extractor.ts'
+export { FeatureStatistics } from './frechet/feature-statistics.ts'
+export { frechetDistance } from './frechet/frechet-distance.ts'
 export type { Gaussian } from './frechet/gaussian.ts'
+export { folderImages, imageStatistics, type ImageStatisticsOptions } from './frechet/image-statistics.ts'
+export {
+  type Inception,
+  type InceptionOptions,
+  loadInception,
+  type OnnxRuntime,
+  type OnnxSession,
+  type OnnxTensor,
+} from './frechet/inception.ts'

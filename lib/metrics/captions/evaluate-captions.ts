@@ -37,7 +37,7 @@ export interface EvaluateCaptionsOptions extends MeteorOptions {
   metrics?: readonly CaptionMetric[]
   /** For each picture of a corpus its references: what CIDEr's frequencies are counted in; the references of the captions unless given. */
   corpus?: readonly (readonly string[])[]
-  /** Looked at between metrics, each of which takes well under a second for 5,000 captions. */
+  /** Looked at between metrics. */
   signal?: AbortSignal
   /** Called with a fraction that rises to 1, after each metric. */
   onProgress?: (event: { fraction: number }) => void
