@@ -37,11 +37,11 @@ export class FeatureStatistics {
   #count = 0
 
   /**
-   * @param dimensions numbers in a vector, 1 to 65,536
+   * @param dimensions numbers in a vector, 1 to 16,384 (whose covariance has 2 GB)
    * @throws ERR_VILG_INVALID_ARGUMENT
    */
   constructor(dimensions: number) {
-    this.dimensions = expectInteger('dimensions', dimensions, { min: 1, max: 65_536 })
+    this.dimensions = expectInteger('dimensions', dimensions, { min: 1, max: 16_384 })
     const rows = Math.floor(blockNumbers / dimensions)
     this.#blockRows = Math.min(maxBlockRows, Math.max(minBlockRows, rows))
     this.#pending = new Float64Array(this.#blockRows * dimensions)

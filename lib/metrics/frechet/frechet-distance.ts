@@ -21,7 +21,7 @@ export async function frechetDistance(
   rejectUnknownKeys('frechetDistance options', options, ['signal'])
   const [first, second] = [checkGaussian('a', a), checkGaussian('b', b)]
   if (first.mean.length !== second.mean.length) {
-    const expected = `statistics of ${first.mean.length} dimensions, as a has`
+    const expected = `statistics of the ${first.mean.length} dimensions of a`
     throw rangeError('b', expected, `those of ${second.mean.length}`, 'ERR_VILG_SHAPE_MISMATCH')
   }
   return callNative(options, (control) => native().frechetDistance(first, second, control))
