@@ -25,6 +25,7 @@ test('characters without white space, not halves of them', (t) => {
   t.deepEqual(characterTokens('红 苹果\n𠮷A '), ['红', '苹', '果', '𠮷', 'a'])
 })
 
+// porter-stems.json: PorterStemmer().stem of NLTK 3.10
 test("stems are NLTK's", (t) => {
   const stems = JSON.parse(readFileSync('test/fixtures/metrics/porter-stems.json', 'utf8')) as object
   t.true(Object.keys(stems).length > 100)

@@ -23,6 +23,7 @@ function npy(header: string, data: Uint8Array = new Uint8Array(0), version = 1):
   ])
 }
 
+// statistics-numpy*.npz: savez and savez_compressed of NumPy 2.4
 test("NumPy's files: plain with zip64 headers; compressed, float32, big-endian, in Fortran order", async (t) => {
   t.deepEqual(await readStatistics('test/fixtures/metrics/statistics-numpy.npz'), { mean, covariance })
   const compressed = await readStatistics('test/fixtures/metrics/statistics-numpy-compressed.npz')
