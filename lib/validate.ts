@@ -94,7 +94,17 @@ export function outOfRange(
   value: unknown,
   code: ErrorCode = 'ERR_VILG_INVALID_ARGUMENT',
 ): VilgRangeError {
-  return new VilgRangeError(code, expectedText(expected, name, describeValue(value)), { argument: name })
+  return rangeError(name, expected, describeValue(value), code)
+}
+
+/** As {@link outOfRange}, where the value's kind does not say what is wrong with it: `received` is a description. */
+export function rangeError(
+  name: string,
+  expected: string,
+  received: string,
+  code: ErrorCode = 'ERR_VILG_INVALID_ARGUMENT',
+): VilgRangeError {
+  return new VilgRangeError(code, expectedText(expected, name, received), { argument: name })
 }
 
 function describeRange(noun: string, { min, max }: Range): string {
@@ -187,6 +197,16 @@ function bufferFault(buffer: ArrayBufferLike): string | undefined {
     }
   }
   return undefined
+}
+
+/** Returns the numbers of a list or typed array of `count` numbers, infinities included, as an array. */
+export function expectNumbers(name: string, value: unknown, count: number): number[] {
+  const isList = typeof value === 'object' && value !== null
+  const list = isList ? Array.from(value as ArrayLike<unknown>) : []
+  if (list.length !== count || list.some((one) => typeof one !== 'number' || Number.isNaN(one))) {
+    throw outOfRange(name, `${count} numbers`, value)
+  }
+  return list as number[]
 }
 
 /**

@@ -23,9 +23,23 @@ const cppLayers: Record<string, readonly string[]> = {
   model: ['autograd', 'io', 'kernels', 'core'],
   train: ['model', 'autograd', 'io', 'kernels', 'core'],
   sample: ['model', 'autograd', 'io', 'kernels', 'core'],
+  metrics: ['kernels', 'core'],
   mpi: ['train', 'model', 'autograd', 'io', 'kernels', 'core'],
-  napi: ['sample', 'train', 'model', 'autograd', 'io', 'plugin', 'kernels', 'core'],
-  tests: ['sample', 'train', 'model', 'autograd', 'io', 'plugin', 'cuda', 'cpu', 'ref', 'kernels', 'core'],
+  napi: ['metrics', 'sample', 'train', 'model', 'autograd', 'io', 'plugin', 'kernels', 'core'],
+  tests: [
+    'metrics',
+    'sample',
+    'train',
+    'model',
+    'autograd',
+    'io',
+    'plugin',
+    'cuda',
+    'cpu',
+    'ref',
+    'kernels',
+    'core',
+  ],
 }
 
 interface Include {
@@ -64,7 +78,18 @@ function includeFault({ layer, path, quoted }: Include): string | undefined {
 test('C++ includes follow the layers', (t) => {
   const files = sources('csrc', /\.(h|cc|cu|cuh|def)$/)
   t.true(files.length > 50, `only ${files.length} files`)
-  for (const layer of ['core', 'kernels', 'ref', 'cpu', 'autograd', 'io', 'model', 'napi', 'tests']) {
+  for (const layer of [
+    'core',
+    'kernels',
+    'ref',
+    'cpu',
+    'autograd',
+    'io',
+    'model',
+    'metrics',
+    'napi',
+    'tests',
+  ]) {
     t.true(
       files.some((file) => file.startsWith(`csrc/${layer}/`)),
       `no files in csrc/${layer}`,

@@ -6,6 +6,7 @@ import {
   expectBoolean,
   expectInteger,
   expectNumber,
+  expectNumbers,
   expectOneOf,
   expectString,
   expectTypedArray,
@@ -62,6 +63,19 @@ test('expectNumber rejects NaN and infinities, with bounds or without', (t) => {
     'Expected a finite number from 0 to 1 for x, received 1.01',
   )
   refuses(t, () => expectNumber('x', null), TypeError, 'Expected a finite number for x, received null')
+})
+
+test('expectNumbers takes lists and typed arrays of that length, infinities included, and no NaN', (t) => {
+  t.deepEqual(expectNumbers('x', [1, -Infinity], 2), [1, -Infinity])
+  t.deepEqual(expectNumbers('x', new Float32Array([0.5]), 1), [0.5])
+  t.deepEqual(expectNumbers('x', [], 0), [])
+  for (const bad of [[1], [1, 2, 3], [1, NaN], [1, '2'], new Array(2), '12', null, undefined]) {
+    t.throws(() => expectNumbers('x', bad, 2), {
+      instanceOf: RangeError,
+      code: 'ERR_VILG_INVALID_ARGUMENT',
+      message: /2 numbers for x/,
+    })
+  }
 })
 
 test('expectString, expectBoolean', (t) => {

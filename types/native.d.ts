@@ -124,6 +124,22 @@ export interface NativeCeilings {
   sustainedReadBytes: number
 }
 
+/** The mean of some vectors of d numbers, and the sum of the outer products of their deviations from it. */
+export interface NativeFeatureMoments {
+  /** d */
+  mean: Float64Array
+  /** d x d, symmetric */
+  scatter: Float64Array
+}
+
+/** A normal distribution of d numbers. */
+export interface NativeGaussian {
+  /** d */
+  mean: Float64Array
+  /** d x d */
+  covariance: Float64Array
+}
+
 /** What the header of a safetensors file says of one tensor. */
 export interface NativeTensorInfo {
   name: string
@@ -211,6 +227,15 @@ export interface NativeBinding extends NativeModels {
     options: NativeRunOptions,
     control?: TaskControl,
   ): Promise<Pick<NativeTimings, 'milliseconds'>>
+
+  /** Of vectors of `dimensions` numbers each, one after the other. */
+  featureMoments(
+    features: Float64Array,
+    dimensions: number,
+    control?: TaskControl,
+  ): Promise<NativeFeatureMoments>
+  /** Squared; never negative. */
+  frechetDistance(a: NativeGaussian, b: NativeGaussian, control?: TaskControl): Promise<number>
 
   openSafetensors(path: string, control?: TaskControl): Promise<NativeSafetensorsFile>
   /** Atomic. `data` of any typed array: its bytes count. Metadata is key, value, key, value, ... */

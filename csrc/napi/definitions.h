@@ -9,6 +9,7 @@ void define_stop_flag(Napi::Env env, Napi::Object exports);
 void define_info(Napi::Env env, Napi::Object exports);
 void define_kernels(Napi::Env env, Napi::Object exports);
 void define_ceilings(Napi::Env env, Napi::Object exports);
+void define_metrics(Napi::Env env, Napi::Object exports);
 void define_safetensors(Napi::Env env, Napi::Object exports);
 void define_generator(Napi::Env env, Napi::Object exports);
 void define_image_tokenizer(Napi::Env env, Napi::Object exports);

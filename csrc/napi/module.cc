@@ -36,6 +36,7 @@ napi_value init(napi_env raw, napi_value raw_exports) {
     define_trainers(env, exports);
     define_kernels(env, exports);
     define_ceilings(env, exports);
+    define_metrics(env, exports);
     define_safetensors(env, exports);
     return raw_exports;
   });

@@ -11,9 +11,11 @@ import {
   number,
 } from './arguments.ts'
 import { type CliContext, CliProgress, note, print, printJson } from './context.ts'
+import { addEvaluateCaptions } from './evaluate-captions.ts'
+import { addEvaluateFid } from './evaluate-fid.ts'
 
 interface Flags extends ModelFlags {
-  data: string
+  data?: string
   heldOut?: string
   count: number
   seed: number
@@ -23,15 +25,17 @@ interface Flags extends ModelFlags {
   json?: boolean
 }
 
-/** Adds the command `evaluate`. */
+/** Adds the command `evaluate`, with the metrics that need no model as commands below it. */
 export function addEvaluate(program: Command, context: CliContext): void {
   const command = program
     .command('evaluate')
-    .summary('measure a model on pictures with captions')
+    .summary('measure a model on pictures with captions; judge captions and pictures by metrics')
     .description(
-      'Measures a model in both directions on a folder of pictures with captions, the same numbers for the same seed.',
+      'Measures a model in both directions on a folder of pictures with captions, the same numbers for the same seed. The commands judge captions and pictures of any model.',
     )
-    .requiredOption(
+    .enablePositionalOptions()
+    .helpCommand(false)
+    .option(
       '--data <folder>',
       'pictures with captions, as for train; drawn pictures are compared with all of them',
     )
@@ -61,16 +65,24 @@ beam is the first caption; both count for pictures that look the same, too.
 
 Examples:
   $ ernie-vilg evaluate --model my-model --data pictures
-  $ ernie-vilg evaluate --model my-model --data pictures --held-out others --count 50 --json`,
+  $ ernie-vilg evaluate --model my-model --data pictures --held-out others --count 50 --json
+  $ ernie-vilg evaluate captions --help
+  $ ernie-vilg evaluate fid --help`,
     )
-    .action(async (flags: Flags) => evaluate(context, flags))
+    .action(async ({ data, ...flags }: Flags) => {
+      // not a required option: it would be one of the commands below, too
+      if (data === undefined) return command.error("error: required option '--data <folder>' not specified")
+      await evaluate(context, data, flags)
+    })
+  addEvaluateCaptions(command, context)
+  addEvaluateFid(command, context)
 }
 
-async function evaluate(context: CliContext, flags: Flags): Promise<void> {
+async function evaluate(context: CliContext, data: string, flags: Omit<Flags, 'data'>): Promise<void> {
   const begun = performance.now()
   await using model = await loadBundle(context, flags)
   const size = model.imageTokenizer.config.resolution
-  const train = await readPairs(context, flags.data, size)
+  const train = await readPairs(context, data, size)
   const heldOut = flags.heldOut === undefined ? [] : await readPairs(context, flags.heldOut, size)
   const { count, seed, temperature, beams } = flags
   const sets: Record<string, readonly ImageTextPair[]> = {

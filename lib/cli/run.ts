@@ -57,6 +57,8 @@ function createProgram(context: CliContext): Command {
     })
     .showHelpAfterError('(--help shows what the command takes)')
     .exitOverride()
+    // options belong to the command that they come after: evaluate has commands with options of the same names
+    .enablePositionalOptions()
     .addHelpText(
       'after',
       `

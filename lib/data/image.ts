@@ -1,7 +1,7 @@
 import { open, rename, rm, stat, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import sharp, { type Sharp } from 'sharp'
+import sharp, { type Sharp, type SharpOptions } from 'sharp'
 import { VilgError } from '../errors.ts'
 import { makeFolder } from '../make-folder.ts'
 import {
@@ -70,11 +70,7 @@ export async function readImage(input: ImageInput, options: ReadImageOptions): P
   const size = expectInteger('size', options?.size, { min: 1, max: maxSize })
   const fit = expectOneOf('fit', options.fit ?? 'cover', IMAGE_FITS)
   const { label, open: openImage } = await imageSource(input)
-  const { format, autoOrient } = await decoding(label, () => openImage().metadata())
-  // A drawing or a document has no pixels of its own, and may refer to other files.
-  if (!formats.has(format)) throw notAPicture(label, `it is of the format ${format}`)
-  const { width, height } = autoOrient
-  if (width * height > MAX_IMAGE_PIXELS) throw tooManyPixels(label, `${width} x ${height} pixels`)
+  const { width, height } = await checkDecodable(label, openImage)
 
   const pixels = await decoding(label, async () => {
     let image = openImage().autoOrient()
@@ -98,6 +94,36 @@ export async function readImage(input: ImageInput, options: ReadImageOptions): P
   return { pixels, width: size, height: size }
 }
 
+/**
+ * Reads a picture as the RGB pixels that its file stores, of its own size: not turned, colours not converted by a profile, transparency left out.
+ * That is what Pillow's `Image.open(path).convert('RGB')` gives, which metrics of pictures are defined on. Of 16-bit pictures, the upper 8 bits.
+ *
+ * Throws as {@link readImage}.
+ */
+export async function readStoredPixels(input: ImageInput): Promise<RgbImage> {
+  const { label, open: openImage } = await imageSource(input)
+  await checkDecodable(label, openImage)
+  return decoding(label, async () => {
+    const raw = openImage({ ignoreIcc: true }).toColourspace('srgb').removeAlpha().raw({ depth: 'uchar' })
+    const { data, info } = await raw.toBuffer({ resolveWithObject: true })
+    const { width, height, channels } = info
+    return { pixels: toRgb(data, channels, width * height), width, height }
+  })
+}
+
+/** Refuses formats that hold no pixels of their own, and more pixels than are read; gives the size after turning upright. */
+async function checkDecodable(
+  label: string,
+  openImage: ImageSource['open'],
+): Promise<{ width: number; height: number }> {
+  const { format, autoOrient } = await decoding(label, () => openImage().metadata())
+  // A drawing or a document has no pixels of its own, and may refer to other files.
+  if (!formats.has(format)) throw notAPicture(label, `it is of the format ${format}`)
+  const { width, height } = autoOrient
+  if (width * height > MAX_IMAGE_PIXELS) throw tooManyPixels(label, `${width} x ${height} pixels`)
+  return { width, height }
+}
+
 /** Widens grey (1 channel) to RGB; 3 channels are taken over into an array of their own. */
 function toRgb(data: Uint8Array, channels: number, numPixels: number): Uint8Array {
   if (data.length !== numPixels * channels || (channels !== 1 && channels !== 3)) {
@@ -112,26 +138,29 @@ function toRgb(data: Uint8Array, channels: number, numPixels: number): Uint8Arra
 interface ImageSource {
   /** What the picture is called in errors. */
   label: string
-  open: () => Sharp
+  open: (options?: SharpOptions) => Sharp
 }
 
 async function imageSource(input: ImageInput): Promise<ImageSource> {
   if (typeof input === 'string' || input instanceof URL) {
     const path = toPath(input)
     const bytes = await readFileBytes(path)
-    return { label: path, open: () => sharp(bytes, decodeLimits) }
+    return { label: path, open: (options) => sharp(bytes, { ...decodeLimits, ...options }) }
   }
   if (ArrayBuffer.isView(input)) {
     // Copied, since the caller may write to the array while the picture is decoded on another thread.
     const bytes = Buffer.from(expectTypedArray('image', input, Uint8Array))
     if (bytes.length === 0) throw outOfRange('image', 'the bytes of an encoded picture', input)
     const label = `the image (${bytes.length} bytes)`
-    return { label, open: () => sharp(bytes, decodeLimits) }
+    return { label, open: (options) => sharp(bytes, { ...decodeLimits, ...options }) }
   }
   const { pixels, width, height } = checkRgbImage('image', input)
   const copy = Buffer.from(pixels)
   const raw = { width, height, channels: 3 } as const
-  return { label: `the image (${width} x ${height})`, open: () => sharp(copy, { ...decodeLimits, raw }) }
+  return {
+    label: `the image (${width} x ${height})`,
+    open: (options) => sharp(copy, { ...decodeLimits, ...options, raw }),
+  }
 }
 
 function toPath(input: string | URL): string {

@@ -1,7 +1,14 @@
 import { randomInt } from 'node:crypto'
 import type { NativeDrawOptions } from '../../types/native-models.d.ts'
 import { VilgError } from '../errors.ts'
-import { expectInteger, expectNumber, outOfRange, rejectUnknownKeys, typeMismatch } from '../validate.ts'
+import {
+  expectInteger,
+  expectNumber,
+  expectNumbers,
+  outOfRange,
+  rejectUnknownKeys,
+  typeMismatch,
+} from '../validate.ts'
 import type { GeneratedImage } from './generated-image.ts'
 import type { ProgressEvent } from './events.ts'
 import type { Reranker } from './reranker.ts'
@@ -178,14 +185,5 @@ export function checkImageToText(method: string, options: ImageToTextOptions) {
 
 /** @internal */
 export function checkScores(scores: unknown, images: readonly GeneratedImage[]): number[] {
-  const isList = typeof scores === 'object' && scores !== null
-  const list = isList ? Array.from(scores as ArrayLike<number>) : []
-  if (
-    !isList ||
-    list.length !== images.length ||
-    !list.every((score) => typeof score === 'number' && !Number.isNaN(score))
-  ) {
-    throw outOfRange('the scores of the reranker', `${images.length} numbers`, scores)
-  }
-  return list
+  return expectNumbers('the scores of the reranker', scores, images.length)
 }

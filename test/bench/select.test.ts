@@ -22,6 +22,7 @@ test('every file of bench/trials is a trial', async (t) => {
     'codebook-lookup',
     'data-loader',
     'draw-image',
+    'frechet-distance',
     'matmul-bfloat16',
     'matmul-float32',
     'sparse-attention',

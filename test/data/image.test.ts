@@ -10,6 +10,7 @@ import {
   type ImageInput,
   pixelsToTensor,
   readImage,
+  readStoredPixels,
   type RgbImage,
   tensorToPixels,
   upscaleNearest,
@@ -325,4 +326,35 @@ test('writing makes folders, leaves nothing half done, and says what went wrong'
     [],
   )
   await t.throwsAsync(writePng(path, image.pixels, 5, 5), { code: 'ERR_VILG_SHAPE_MISMATCH' })
+})
+
+test('stored pixels: of their own size, not turned, under transparency too; grey and 16 bits become 8-bit RGB', async (t) => {
+  const image = gradient(5, 3)
+  const raw = { width: 5, height: 3, channels: 3 } as const
+  const stored = (bytes: Buffer) => readStoredPixels(bytes)
+  t.deepEqual(await stored(await encodePng(image)), image)
+  const turned = await sharp(Buffer.from(image.pixels), { raw })
+    .withMetadata({ orientation: 6 })
+    .png()
+    .toBuffer()
+  t.deepEqual(await stored(turned), image)
+  const clear = Buffer.from([10, 20, 30, 0, 40, 50, 60, 255])
+  const alpha = await sharp(clear, { raw: { width: 2, height: 1, channels: 4 } })
+    .png()
+    .toBuffer()
+  t.deepEqual([...(await stored(alpha)).pixels], [10, 20, 30, 40, 50, 60])
+  const grey = await sharp(Buffer.from([7, 200]), { raw: { width: 2, height: 1, channels: 1 } })
+    .toColourspace('b-w')
+    .png()
+    .toBuffer()
+  t.deepEqual([...(await stored(grey)).pixels], [7, 7, 7, 200, 200, 200])
+  const sixteen = await sharp(new Uint16Array([0x1234, 0xabcd, 0xffff]), {
+    raw: { width: 1, height: 1, channels: 3 },
+  })
+    .toColourspace('rgb16')
+    .png()
+    .toBuffer()
+  t.deepEqual([...(await stored(sixteen)).pixels], [0x12, 0xab, 0xff])
+  await t.throwsAsync(readStoredPixels(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>')), invalid)
+  await t.throwsAsync(readStoredPixels(join(folder, 'missing.png')), { code: 'ERR_VILG_IO' })
 })

@@ -22,6 +22,8 @@ const surface = {
   matmul: 'function',
   ceilings: 'function',
   copy: 'function',
+  featureMoments: 'function',
+  frechetDistance: 'function',
   openSafetensors: 'function',
   writeSafetensors: 'function',
   writeFile: 'function',
