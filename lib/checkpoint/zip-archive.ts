@@ -203,5 +203,5 @@ class SourceReader extends yauzl.RandomAccessReader {
 
 function asFormatError(error: unknown): unknown {
   if (!(error instanceof Error) || 'code' in error) return error
-  return formatError(`Expected a zip file, found one that is damaged (truncated?): ${error.message}`)
+  return formatError(`Expected a sound zip file, found a damaged or truncated one: ${error.message}`)
 }

@@ -27,7 +27,7 @@ export interface PickleContents {
 export function readContents(root: PickleValue): PickleContents {
   const reader = new ContentsReader()
   const metadata = reader.read(root, '')
-  return { tensors: reader.tensors, metadata: metadata ?? {} }
+  return { tensors: reader.tensors, metadata: metadata === undefined ? {} : metadata }
 }
 
 class ContentsReader {
@@ -71,7 +71,8 @@ class ContentsReader {
     const items = Array.isArray(value) ? value : value.items
     return items.map((item, i) => {
       const itemName = join(name, String(i))
-      return this.read(item, itemName) ?? { tensor: itemName }
+      const json = this.read(item, itemName)
+      return json === undefined ? { tensor: itemName } : json
     })
   }
 
