@@ -42,6 +42,12 @@ export {
 export { TENSOR_DTYPES, type TensorArray, type TensorDtype } from './checkpoint/tensor-dtypes.ts'
 export type { Json } from './checkpoint/stored-tensor.ts'
 export {
+  type StreamedTensor,
+  streamedTensor,
+  streamSafetensors,
+  type StreamSafetensorsOptions,
+} from './checkpoint/stream-safetensors.ts'
+export {
   CHECKPOINT_KINDS,
   type CheckpointKind,
   type ReadTensorOptions,

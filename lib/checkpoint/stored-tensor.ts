@@ -23,8 +23,8 @@ export interface CheckpointContents {
 /** A value that JSON can say, but that an entry of `undefined` is left out. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
-// Formats have no limit; without one, a few bytes could ask for gigabytes of shapes
-const maxRank = 64
+/** Dimensions of a tensor at most. Formats have no limit; without one, a few bytes could ask for gigabytes of shapes. */
+export const maxRank = 64
 // Elements that are several times in a tensor (an expanded view) cost nothing in a file, and everything when they are read
 const maxRepeated = 2 ** 20
 
