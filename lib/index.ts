@@ -55,6 +55,13 @@ export {
   type TensorDescription,
   type TensorSource,
 } from './checkpoint/tensor-source.ts'
+export {
+  CONVERSION_KINDS,
+  type ConversionKind,
+  type ConversionReport,
+  convertCheckpoint,
+  type ConvertOptions,
+} from './convert/convert-checkpoint.ts'
 export { contactSheet, type ContactSheet, type ContactSheetOptions } from './data/contact-sheet.ts'
 export {
   encodePng,
