@@ -1,4 +1,4 @@
-import type { Region } from './byte-source.ts'
+import { MemoryBytes, type Region } from './byte-source.ts'
 import { formatError, unsupported } from './format-error.ts'
 import { readUnsigned } from './pickle/opcodes.ts'
 import { type CheckpointContents, elementsOf, rowMajorStrides, type StoredTensor } from './stored-tensor.ts'
@@ -40,8 +40,14 @@ export async function readNpz(archive: ZipArchive, checksums: boolean): Promise<
   const tensors = new Map<string, StoredTensor>()
   let room = maxInflatedBytes
   for (const record of archive.names) {
-    const region = await archive.inflatedRegion(record, { maxBytes: room, checksums })
-    if (region.crc32 === undefined) room -= region.length
+    let region: Region
+    if (archive.isCompressed(record)) {
+      const bytes = await archive.read(record, { maxBytes: room, checksums })
+      room -= bytes.length
+      region = { source: new MemoryBytes(bytes), start: 0, length: bytes.length }
+    } else {
+      region = archive.region(record)
+    }
     const name = record.slice(0, -suffix.length)
     tensors.set(name, await readArray(name, region))
   }

@@ -57,6 +57,7 @@ export async function streamSafetensors(
   rejectUnknownKeys('streamSafetensors options', options, ['metadata', 'signal', 'onProgress'])
   const { signal, onProgress, metadata } = options
   checkSignal(signal)
+  signal?.throwIfAborted()
   const entries = checkTensors(tensors)
   const total = entries.reduce((sum, { bytes }) => sum + bytes, 0)
   const header = headerOf(entries, metadata)

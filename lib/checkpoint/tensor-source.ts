@@ -1,4 +1,5 @@
 import { VilgError } from '../errors.ts'
+import { checkSignal } from '../native/call.ts'
 import { Lifetime } from '../native/lifetime.ts'
 import { expectInteger, expectString, rejectUnknownKeys } from '../validate.ts'
 import { formatError, inFile, unsupported, withPath } from './format-error.ts'
@@ -136,6 +137,7 @@ export class TensorFile implements TensorSource {
 
   async read(name: string, options: ReadTensorOptions = {}): Promise<TensorArray> {
     rejectUnknownKeys('read options', options, ['signal'])
+    checkSignal(options.signal)
     const tensor = this.#find(name)
     return this.#life.run(
       (signal) => inFile(this.path, () => this.#readWhole(name, tensor, signal)),
@@ -153,6 +155,7 @@ export class TensorFile implements TensorSource {
     options: StreamTensorOptions = {},
   ): AsyncGenerator<Uint8Array, void, undefined> {
     rejectUnknownKeys('stream options', options, ['signal', 'pieceBytes'])
+    checkSignal(options.signal)
     const pieceBytes = expectInteger('pieceBytes', options.pieceBytes ?? defaultPieceBytes, {
       min: 1024,
       max: 2 ** 30,

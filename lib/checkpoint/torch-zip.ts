@@ -1,6 +1,5 @@
 import type { ByteSource } from './byte-source.ts'
 import { formatError, unsupported } from './format-error.ts'
-import { INCOMPLETE, pickleEnd } from './pickle/opcodes.ts'
 import { StorageTable } from './pickle/tensors.ts'
 import { maxPickleBytes, unpickle } from './pickle/unpickle.ts'
 import { torchContents } from './torch-contents.ts'
@@ -29,11 +28,8 @@ export async function readTorchZip(archive: ZipArchive, checksums: boolean): Pro
   const folder = pickles[0]!.slice(0, -'/data.pkl'.length)
   await checkByteOrder(archive, `${folder}/byteorder`, checksums)
   const bytes = await archive.read(pickles[0]!, { maxBytes: maxPickleBytes, checksums })
-  const end = pickleEnd(bytes, 0)
-  if (end === INCOMPLETE)
-    throw formatError('Expected a pickle that ends with STOP in data.pkl, found its end before')
   const table = new StorageTable()
-  const root = unpickle(bytes.subarray(0, end), table.load)
+  const root = unpickle(bytes, table.load)
   return torchContents(root, ({ key }) => archive.region(`${folder}/data/${key}`))
 }
 

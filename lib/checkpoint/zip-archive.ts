@@ -1,7 +1,7 @@
 import { crc32, inflateRawSync } from 'node:zlib'
 import yauzl, { type Entry, type ZipFile } from 'yauzl'
 import { describeValue } from '../validate.ts'
-import { type ByteSource, MemoryBytes, type Region } from './byte-source.ts'
+import type { ByteSource, Region } from './byte-source.ts'
 import { formatError, unsupported } from './format-error.ts'
 
 // The largest checkpoints have some thousand entries; each costs memory
@@ -59,12 +59,12 @@ export class ZipArchive {
    * @throws ERR_VILG_CHECKPOINT_FORMAT where there is none of that name; ERR_VILG_UNSUPPORTED where it is compressed or encrypted
    */
   region(name: string): Region {
-    const { method, encrypted, region } = this.#get(name)
+    const { method, encrypted, region, crc32: checksum } = this.#get(name)
     if (method !== stored || encrypted) {
       const found = encrypted ? 'encrypted' : `compressed (method ${method})`
       throw unsupported(`Expected the record ${name} to be stored as it is, found it ${found}`)
     }
-    return region
+    return { ...region, crc32: checksum }
   }
 
   /**
@@ -95,14 +95,9 @@ export class ZipArchive {
     return bytes
   }
 
-  /** An entry as a region, in memory where it is compressed. */
-  async inflatedRegion(
-    name: string,
-    { maxBytes, checksums }: { maxBytes: number; checksums: boolean },
-  ): Promise<Region> {
-    if (this.#get(name).method === stored) return this.region(name)
-    const bytes = await this.read(name, { maxBytes, checksums })
-    return { source: new MemoryBytes(bytes), start: 0, length: bytes.length }
+  /** Whether an entry is not stored as it is. */
+  isCompressed(name: string): boolean {
+    return this.#get(name).method !== stored
   }
 
   #get(name: string): ZipEntry {
@@ -150,7 +145,7 @@ async function zipEntry(zip: ZipFile, entry: Entry, source: ByteSource): Promise
     name: entry.fileName,
     method: entry.compressionMethod,
     encrypted: entry.isEncrypted(),
-    region: { source, start: fileDataStart, length: entry.compressedSize, crc32: entry.crc32 },
+    region: { source, start: fileDataStart, length: entry.compressedSize },
     crc32: entry.crc32,
     uncompressedSize: entry.uncompressedSize,
   }

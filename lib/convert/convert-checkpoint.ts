@@ -70,8 +70,8 @@ const optionKeys = ['weights', 'to', 'from', 'config', 'prefix', 'resolution', '
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConversionReport> {
   rejectUnknownKeys('convertCheckpoint options', options, optionKeys)
-  const { signal, onProgress } = options
   const weights = expectString('weights', options?.weights)
+  const { signal, onProgress } = options
   const to = expectString('to', options.to)
   const from = options.from === undefined ? undefined : expectOneOf('from', options.from, CONVERSION_KINDS)
   const prefix = options.prefix === undefined ? undefined : expectString('prefix', options.prefix)

@@ -47,7 +47,7 @@ export const tamingVqgan: Family = {
       resolution,
       attentionResolutions: [...attentionLevels].map((level) => resolution / 2 ** level),
     })
-    if (given !== undefined) checkAgainst(source, config, given)
+    if (given !== undefined) checkAgainst(source, sizes, given)
     const tensors = requireTensors(source, prefix, imageTokenizerTensors(sizes))
     return { config, tensors, notes }
   },
@@ -155,25 +155,22 @@ function asObject(value: unknown): Record<string, unknown> | undefined {
 /** The configuration file must say what the weights are: another one is a mistake that nobody else would notice. */
 function checkAgainst(
   source: TensorSource,
-  config: Readonly<Required<ImageTokenizerConfig>>,
-  { fields }: GivenConfig,
+  sizes: Sizes,
+  { resolution = usualResolution, fields }: GivenConfig,
 ): void {
-  const sides = config.multipliers.map(
-    (_, level) => ((fields['resolution'] as number) ?? usualResolution) / 2 ** level,
-  )
-  const attends = config.attentionResolutions.map((side) => (side * sides[0]!) / config.resolution)
+  const sides = sizes.multipliers.map((_, level) => resolution / 2 ** level)
   const wanted: Record<string, unknown> = {
     double_z: false,
     in_channels: 3,
     out_ch: 3,
-    ch: config.channels,
-    ch_mult: config.multipliers,
-    num_res_blocks: config.residualBlocks,
-    z_channels: config.latentChannels,
-    n_embed: config.codebookSize,
-    embed_dim: config.codebookDim,
+    ch: sizes.channels,
+    ch_mult: sizes.multipliers,
+    num_res_blocks: sizes.residualBlocks,
+    z_channels: sizes.latentChannels,
+    n_embed: sizes.codebookSize,
+    embed_dim: sizes.codebookDim,
     // sides that no level has are without meaning there
-    attn_resolutions: attends,
+    attn_resolutions: [...sizes.attentionLevels].map((level) => sides[level]),
   }
   for (const [key, expected] of Object.entries(wanted)) {
     let found = fields[key]

@@ -1,5 +1,8 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import {
   convertCheckpoint,
@@ -262,6 +265,17 @@ test('a conversion that ends early leaves no folder; one that is there is not to
     code: 'ERR_VILG_INVALID_ARGUMENT',
   })
   t.deepEqual((await readdir(at.folder)).sort(), ['last.ckpt', 'model.yaml', 'vqgan'])
+})
+
+test('a killed process leaves no folder, and the next conversion makes it', async (t) => {
+  const at = await files(t, await checkpoint('taming-vqgan-tiny'))
+  const script = fileURLToPath(new URL('killed.ts', import.meta.url))
+  const child = spawn(process.execPath, ['--import', 'tsx', script, at.weights, at.to], { stdio: 'inherit' })
+  const [, signal] = (await once(child, 'exit')) as [number | null, string | null]
+  t.is(signal, 'SIGKILL')
+  t.false((await readdir(at.folder)).includes('vqgan'))
+  await convertCheckpoint({ weights: at.weights, to: at.to, resolution: 32 })
+  t.deepEqual((await readdir(at.to)).sort(), ['config.json', 'weights.safetensors'])
 })
 
 test('the command line says what it did, and what was not used', async (t) => {

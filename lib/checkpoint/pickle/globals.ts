@@ -5,7 +5,7 @@ import { Dict, Global, Instance, kindOf, PickleSet, type PickleValue, Tensor, Tu
 
 /** Counts work that is not an instruction, such as elements that are copied. */
 export type Spend = (steps: number) => void
-type Meaning = (args: readonly PickleValue[], spend: Spend) => PickleValue
+type Meaning = (args: readonly PickleValue[], spend: Spend, global: Global) => PickleValue
 
 const longestName = 512
 
@@ -91,7 +91,7 @@ export function checkGlobal(global: Global): void {
  */
 export function callGlobal(global: Global, args: Tuple, spend: Spend): PickleValue {
   const meaning = meanings.get(global.path)
-  if (meaning !== undefined) return meaning(args.items, spend)
+  if (meaning !== undefined) return meaning(args.items, spend, global)
   // a tensor that would be missing later, and nobody would know why
   if (global.module === 'torch._utils' && global.name.startsWith('_rebuild')) {
     throw unsupported(`Expected tensors that are dense, found one made by ${global.path}`, {
@@ -104,11 +104,6 @@ export function callGlobal(global: Global, args: Tuple, spend: Spend): PickleVal
     )
   }
   return new Instance(global, args)
-}
-
-/** Whether BUILD may give a value attributes, which then mean nothing: a tensor's, or those of a list. */
-export function isContainer(value: PickleValue): boolean {
-  return Array.isArray(value) || value instanceof PickleSet || value instanceof Tensor
 }
 
 /** The elements of the one argument of a container's constructor; none where it has no argument. */
@@ -150,11 +145,11 @@ const encode: Meaning = ([text, encoding], spend) => {
   return new Uint8Array(Buffer.from(text, 'latin1'))
 }
 
-const toBytes: Meaning = (args, spend) => {
+const toBytes: Meaning = (args, spend, global) => {
   const [given] = args
   if (given === undefined) return new Uint8Array(0)
   if (given instanceof Uint8Array && args.length === 1) return given
-  if (typeof given === 'string') return encode(args, spend)
+  if (typeof given === 'string') return encode(args, spend, global)
   throw formatError(`Expected bytes for a bytearray, found ${kindOf(given)}`)
 }
 
@@ -165,12 +160,9 @@ const reconstruct: Meaning = ([made, ...rest]) => {
 }
 
 /** `torch.nn.parameter.Parameter(tensor)`, which is that tensor here. */
-const parameter =
-  (path: readonly [string, string]): Meaning =>
-  (args) =>
-    args[0] instanceof Tensor ? args[0] : new Instance(new Global(...path), new Tuple(args))
+const parameter: Meaning = (args, _, global) =>
+  args[0] instanceof Tensor ? args[0] : new Instance(global, new Tuple(args))
 
-const parameterPath = ['torch.nn.parameter', 'Parameter'] as const
 const dictSubclasses = [
   'collections.OrderedDict',
   'collections.Counter',
@@ -199,6 +191,6 @@ const meanings: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   ['_codecs.encode', encode],
   ['copyreg._reconstructor', reconstruct],
   ['copy_reg._reconstructor', reconstruct],
-  ['torch.nn.parameter.Parameter', parameter(parameterPath)],
+  ['torch.nn.parameter.Parameter', parameter],
   ...rebuildFunctions,
 ])

@@ -1,9 +1,9 @@
 import { formatError, unsupported } from '../format-error.ts'
-import { callGlobal, checkGlobal, isContainer } from './globals.ts'
+import { callGlobal, checkGlobal } from './globals.ts'
 import { INCOMPLETE, type Instruction, readInstruction, readUnsigned } from './opcodes.ts'
 import { PickleStack } from './stack.ts'
 import { integer, latin1, utf8 } from './text.ts'
-import { Dict, Global, Instance, kindOf, PickleSet, type PickleValue, Tuple } from './values.ts'
+import { Dict, Global, Instance, kindOf, PickleSet, type PickleValue, Tensor, Tuple } from './values.ts'
 
 /** A pickle of any real checkpoint is a few megabytes at most: tensors are not in it. */
 export const maxPickleBytes = 2 ** 26
@@ -21,7 +21,7 @@ export type PersistentLoad = (id: Tuple) => PickleValue
  * Reads a pickle without running anything: names of classes and functions are kept as names, and only the few of {@link callGlobal} have
  * a meaning. Time and memory are bounded by a number of steps, not by what the file says.
  *
- * @param bytes from the first opcode to STOP
+ * @param bytes from the first opcode on; what follows STOP is not looked at
  * @throws ERR_VILG_CHECKPOINT_FORMAT for what is no pickle; ERR_VILG_UNSUPPORTED for names that are refused and opcodes that are not read
  */
 export function unpickle(bytes: Uint8Array, persistentLoad: PersistentLoad): PickleValue {
@@ -213,12 +213,11 @@ class Machine {
       case 'NEWOBJ_EX': {
         const [callee, args, named] = this.#stack.popCount(3)
         if (!(named instanceof Dict)) throw misplaced(name, 'a dict of named arguments', named)
-        const made = this.#call(name, callee, args)
-        if (named.entries.size > 0) {
-          if (!(made instanceof Instance)) throw misplaced(name, 'no named arguments', named)
-          made.state = named
-        }
-        this.#pushNew(made)
+        if (!(args instanceof Tuple)) throw misplaced(name, 'a tuple of arguments', args)
+        this.#spend(args.items.length)
+        // as one more argument: what has a meaning here takes none by name
+        const all = named.entries.size === 0 ? args : new Tuple([...args.items, named])
+        this.#pushNew(this.#call(name, callee, all))
         return
       }
       case 'BUILD': {
@@ -292,7 +291,8 @@ class Machine {
       if (!(state instanceof Dict)) throw misplaced('BUILD', 'a dict of attributes', state)
       this.#spend(state.entries.size)
       for (const [key, value] of state.entries) target.entries.set(key, value)
-    } else if (!isContainer(target)) {
+    } else if (!(target instanceof Tensor)) {
+      // a tensor's attributes, like those of a dict, are not read
       throw misplaced('BUILD', 'an object', target)
     }
   }
