@@ -62,8 +62,7 @@ async function convert(context: CliContext, flags: Flags): Promise<void> {
   }
   print(context, `${report.to}: ${report.kind}, ${report.tensors} tensors`)
   for (const text of report.notes) note(context, `assumed ${text}`)
-  for (const [start, count] of groups(report.unused))
-    note(context, `not used: ${count} tensors under ${start}`)
+  for (const [start, count] of groups(report.unused)) note(context, `not used: ${start} (${count})`)
 }
 
 /** Names by their first two parts, with how many there are. */

@@ -165,6 +165,7 @@ test('classes of frameworks are names, their parts are read, and nothing of them
     ['endless', raw('G', 0x7f, 0xf0, 0, 0, 0, 0, 0, 0)],
     ['__proto__', 'a key like any other'],
     ['optimizer_states', [dict({ state: dict([[0, dict({ step: tensor })]]), groups: [dict({ lr: 1 })] })]],
+    ['mixed', [tensor, dict({ a: tensor }), 1]],
     [
       'reduced',
       reduce(
@@ -177,6 +178,8 @@ test('classes of frameworks are names, their parts are read, and nothing of them
   t.deepEqual(checkpoint.names, [
     'callbacks.pytorch_lightning.callbacks.ModelCheckpoint.best_model_score',
     'optimizer_states.0.state.0.step',
+    'mixed.0',
+    'mixed.1.a',
   ])
   const wanted = Object.fromEntries<unknown>([
     ['hyper_parameters', { n_embed: 8192 }],
@@ -192,6 +195,7 @@ test('classes of frameworks are names, their parts are read, and nothing of them
     ['endless', 'Infinity'],
     ['__proto__', 'a key like any other'],
     ['optimizer_states', [{ groups: [{ lr: 1 }] }]],
+    ['mixed', [{ tensor: 'mixed.0' }, {}, 1]],
     ['reduced', { stub: 'a.B', args: [{ stub: 'builtins.object' }, null] }],
   ])
   t.deepEqual(checkpoint.metadata, wanted as never)

@@ -286,7 +286,7 @@ test('the command line says what it did, and what was not used', async (t) => {
   const { code, stdout, stderr } = await cli([...args, join(at.folder, 'second')])
   t.is(code, 0, stderr)
   t.regex(stdout, /second: taming-vqgan, 183 tensors/)
-  t.regex(stderr, /not used: 1 tensors under state_dict\.loss/)
+  t.regex(stderr, /not used: state_dict\.loss \(1\)/)
   const again = await cli([...args, at.to])
   t.is(again.code, 1)
   t.regex(again.stderr, /not there yet.*ERR_VILG_INVALID_ARGUMENT/)

@@ -72,7 +72,9 @@ class ContentsReader {
     return items.map((item, i) => {
       const itemName = join(name, String(i))
       const json = this.read(item, itemName)
-      return json === undefined ? { tensor: itemName } : json
+      if (json !== undefined) return json
+      // something has to keep the place of what is not metadata
+      return item instanceof Tensor ? { tensor: itemName } : {}
     })
   }
 
