@@ -32,15 +32,36 @@ export {
   type StreamSizes,
 } from './kernels.ts'
 export type { Device, Precision } from './native/options.ts'
+export { openCheckpoint, type OpenCheckpointOptions } from './checkpoint/open-checkpoint.ts'
 export {
   SafetensorsFile,
-  TENSOR_DTYPES,
-  type TensorArray,
-  type TensorDtype,
   type TensorInfo,
   type TensorToWrite,
   writeSafetensors,
 } from './checkpoint/safetensors.ts'
+export { TENSOR_DTYPES, type TensorArray, type TensorDtype } from './checkpoint/tensor-dtypes.ts'
+export type { Json } from './checkpoint/stored-tensor.ts'
+export {
+  type StreamedTensor,
+  streamedTensor,
+  streamSafetensors,
+  type StreamSafetensorsOptions,
+} from './checkpoint/stream-safetensors.ts'
+export {
+  CHECKPOINT_KINDS,
+  type CheckpointKind,
+  type ReadTensorOptions,
+  type StreamTensorOptions,
+  type TensorDescription,
+  type TensorSource,
+} from './checkpoint/tensor-source.ts'
+export {
+  CONVERSION_KINDS,
+  type ConversionKind,
+  type ConversionReport,
+  convertCheckpoint,
+  type ConvertOptions,
+} from './convert/convert-checkpoint.ts'
 export { contactSheet, type ContactSheet, type ContactSheetOptions } from './data/contact-sheet.ts'
 export {
   encodePng,

@@ -3,45 +3,7 @@ import { native } from '../native/binding.ts'
 import { type CallOptions, callNative } from '../native/call.ts'
 import { Lifetime } from '../native/lifetime.ts'
 import { expectOneOf, expectString, expectTypedArray, type TypedArray, typeMismatch } from '../validate.ts'
-
-/** The element types of the format that this library reads as typed arrays. */
-export const TENSOR_DTYPES = Object.freeze([
-  'BOOL',
-  'U8',
-  'I8',
-  'I16',
-  'U16',
-  'F16',
-  'BF16',
-  'I32',
-  'U32',
-  'F32',
-  'I64',
-  'U64',
-  'F64',
-] as const)
-/** One of {@link TENSOR_DTYPES}. */
-export type TensorDtype = (typeof TENSOR_DTYPES)[number]
-
-// F16 and BF16 have no typed array: their bit patterns are 16-bit integers
-const arrays = {
-  BOOL: Uint8Array,
-  U8: Uint8Array,
-  I8: Int8Array,
-  I16: Int16Array,
-  U16: Uint16Array,
-  F16: Uint16Array,
-  BF16: Uint16Array,
-  I32: Int32Array,
-  U32: Uint32Array,
-  F32: Float32Array,
-  I64: BigInt64Array,
-  U64: BigUint64Array,
-  F64: Float64Array,
-} as const satisfies Record<TensorDtype, unknown>
-
-/** The typed array of a dtype's elements; bit patterns for F16 and BF16. */
-export type TensorArray<D extends TensorDtype = TensorDtype> = InstanceType<(typeof arrays)[D]>
+import { TENSOR_DTYPES, type TensorArray, tensorArrays, type TensorDtype } from './tensor-dtypes.ts'
 
 /** What a file says of one tensor. `dtype` may be one of the format that this library cannot read. */
 export type TensorInfo = Readonly<NativeTensorInfo>
@@ -102,7 +64,7 @@ export class SafetensorsFile {
       expectString('name', name)
       const bytes = await callNative({ signal }, (control) => this.#handle.read(name, control))
       const dtype = expectOneOf(`the dtype of ${name}`, this.tensors.get(name)?.dtype, TENSOR_DTYPES)
-      return new arrays[dtype](bytes.buffer as ArrayBuffer)
+      return new tensorArrays[dtype](bytes.buffer as ArrayBuffer)
     }, options.signal)
   }
 
@@ -151,7 +113,7 @@ export async function writeSafetensors(
     expectOneOf(`the dtype of ${name}`, dtype, TENSOR_DTYPES)
     if (!Array.isArray(shape)) throw typeMismatch(`the shape of ${name}`, 'an array', shape)
     const elements = shape.reduce((product: number, dim: number) => product * dim, 1)
-    expectTypedArray(`the data of ${name}`, data, arrays[dtype] as typeof Float32Array, elements)
+    expectTypedArray(`the data of ${name}`, data, tensorArrays[dtype] as typeof Float32Array, elements)
     return { name, dtype, shape, data }
   })
   const metadata = [...(options.metadata ?? [])].flat()

@@ -5,6 +5,7 @@ import { interruptible, InterruptedError } from '../trainer/interrupt.ts'
 import { addAnswer } from './answer.ts'
 import { addCaption } from './caption.ts'
 import type { CliContext, CliStreams } from './context.ts'
+import { addConvert } from './convert.ts'
 import { addEvaluate } from './evaluate.ts'
 import { addGenerate } from './generate.ts'
 import { addInfo } from './info.ts'
@@ -68,7 +69,16 @@ Examples:
   $ ernie-vilg train --data pictures --out my-model
   $ ernie-vilg generate --help`,
     )
-  for (const add of [addGenerate, addCaption, addAnswer, addTrain, addTokenize, addEvaluate, addInfo])
+  for (const add of [
+    addGenerate,
+    addCaption,
+    addAnswer,
+    addTrain,
+    addTokenize,
+    addConvert,
+    addEvaluate,
+    addInfo,
+  ])
     add(program, context)
   return program
 }

@@ -1,4 +1,4 @@
-import { open, rename, rm, stat, readFile } from 'node:fs/promises'
+import { stat, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import sharp, { type Sharp, type SharpOptions } from 'sharp'
@@ -12,6 +12,7 @@ import {
   rejectUnknownKeys,
   typeMismatch,
 } from '../validate.ts'
+import { writeWhole } from '../write-whole.ts'
 
 /** A picture of 8-bit RGB pixels, row by row from the top, three bytes a pixel. */
 export interface RgbImage {
@@ -330,24 +331,8 @@ export async function writePng(
   await writeFileWhole(path, await encodePng({ pixels, width, height }))
 }
 
-let writesBegun = 0
-
 /** Writes a file beside its place and moves it there, so that nobody ever sees half of it. Makes the folders it needs. */
 export async function writeFileWhole(path: string, bytes: Uint8Array): Promise<void> {
-  // A name of its own for every call: two may write one path at once, and the last to finish wins.
-  const partial = `${path}.${process.pid}-${++writesBegun}.partial`
   await makeFolder(dirname(path))
-  try {
-    const file = await open(partial, 'w')
-    try {
-      await file.writeFile(bytes)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
-    await rename(partial, path)
-  } catch (cause) {
-    await rm(partial, { force: true }).catch(() => undefined)
-    throw new VilgError('ERR_VILG_IO', `Cannot write ${path}: ${messageOf(cause)}`, { path }, { cause })
-  }
+  await writeWhole(path, (append) => append(bytes))
 }

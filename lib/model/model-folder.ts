@@ -1,5 +1,5 @@
 import { mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { VilgError } from '../errors.ts'
 import { makeFolder } from '../make-folder.ts'
 
@@ -53,6 +53,45 @@ async function replace(from: string, to: string, aside: string): Promise<void> {
     await rename(to, aside)
     await rename(from, to)
   }
+}
+
+/**
+ * Writes a folder that is absent until it is whole: `write` fills a draft beside it, which is renamed. A killed process leaves the draft,
+ * which nobody reads.
+ *
+ * @throws ERR_VILG_INVALID_ARGUMENT where the folder is there and not empty; ERR_VILG_IO; what `write` throws
+ */
+export async function writeNewFolder(folder: string, write: (draft: string) => Promise<void>): Promise<void> {
+  await checkNewFolder(folder)
+  const parent = dirname(resolve(folder))
+  await makeFolder(parent)
+  const draft = join(parent, `.${basename(resolve(folder))}.${process.pid}-${++draftsBegun}.draft`)
+  await makeFolder(draft)
+  try {
+    await write(draft)
+    await io(`write ${folder}`, folder, async () => {
+      await syncFolder(draft)
+      await rename(draft, folder)
+      await syncFolder(parent)
+    })
+  } finally {
+    await rm(draft, { recursive: true, force: true }).catch(() => {}) // an earlier error is the one to tell
+  }
+}
+
+let draftsBegun = 0
+
+/**
+ * Checks that {@link writeNewFolder} may write a folder, for work that takes long before it does.
+ *
+ * @throws ERR_VILG_INVALID_ARGUMENT where it is there and not empty, or no folder
+ */
+export async function checkNewFolder(folder: string): Promise<void> {
+  const found = await readdir(folder).catch((error: NodeJS.ErrnoException) => error)
+  if (Array.isArray(found) ? found.length === 0 : found.code === 'ENOENT') return
+  const what = Array.isArray(found) ? `one with ${found.length} files` : found.message
+  const message = `Expected a folder that is not there yet for ${folder}, found ${what}`
+  throw new VilgError('ERR_VILG_INVALID_ARGUMENT', message, { path: folder })
 }
 
 /** Makes renames in a folder last. */

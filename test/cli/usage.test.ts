@@ -6,7 +6,7 @@ import test from 'ava'
 import { temporaryFolder } from '../model/helpers.ts'
 import { cli, pictureFolder, savedBundle } from './helpers.ts'
 
-const commands = ['generate', 'caption', 'answer', 'train', 'tokenize', 'evaluate', 'info']
+const commands = ['generate', 'caption', 'answer', 'train', 'tokenize', 'convert', 'evaluate', 'info']
 const main = fileURLToPath(new URL('../../lib/cli/main.ts', import.meta.url))
 
 test('help names every command; each has help of its own, with an example', async (t) => {
@@ -54,6 +54,8 @@ test('wrong usage: exit code 2, one reason on standard error, nothing on standar
     [['train', '--data', 'x', '--out', 'y', '--size', '48'], /32, 64, 128, 256/],
     [['train', '--data', 'x', '--out', 'y', '--stage', 'all-of-it'], /vocabulary/],
     [['tokenize', 'x'], /--out/],
+    [['convert', '--to', 'y'], /--weights/],
+    [['convert', '--weights', 'x', '--to', 'y', '--from', 'gan'], /taming-vqgan/],
     [['evaluate'], /--data/],
     [['info', 'something'], /too many arguments/],
   ]
@@ -78,6 +80,7 @@ test('errors: exit code 1, one line with a code on standard error, the stack onl
     [['answer', 'a.png', '什么?', '--model', missing], /\(ERR_VILG_IO\)/],
     [['train', '--data', missing, '--out', folder], /\(ERR_VILG_IO\)/],
     [['tokenize', missing, '--model', missing, '--out', folder], /\(ERR_VILG_IO\)/],
+    [['convert', '--weights', missing, '--to', join(folder, 'new')], /missing.*\(ERR_VILG_IO\)/],
     [['evaluate', '--data', missing, '--model', missing], /\(ERR_VILG_IO\)/],
     [['info', '--model', missing], /\(ERR_VILG_IO\)/],
   ]
