@@ -1,59 +1,47 @@
-import { readFile, stat } from 'node:fs/promises'
-import { unzip, type UnzipFileInfo, type Unzipped, zipSync } from 'fflate'
-import { writeFileWhole } from '../../data/image.ts'
+import { zipSync } from 'fflate'
+import { openCheckpoint } from '../../checkpoint/open-checkpoint.ts'
 import { VilgError } from '../../errors.ts'
 import { expectString } from '../../validate.ts'
+import { writeFileWhole } from '../../data/image.ts'
 import { checkGaussian, type Gaussian } from './gaussian.ts'
-import { type NpyArray, readNpy, writeNpy } from './npy.ts'
+import { writeNpy } from './npy.ts'
 
-/** The largest file that is read; statistics of 2048 features have 34 MB. */
-const maxBytes = 2 ** 31 - 1
-/** Deflate cannot shrink by more, so what claims to has a wrong size. */
-const maxRatio = 1032
 // numpy's own date for the entries: the same statistics make the same file
 const entryDate = new Date(1980, 0, 1)
 
 /**
  * Reads statistics from an `.npz` file as pytorch-fid writes and publishes them: the arrays `mu` (d) and `sigma` (d x d), float64 or float32.
  *
- * @throws ERR_VILG_IO; ERR_VILG_CHECKPOINT_FORMAT for what is no such file; ERR_VILG_INVALID_ARGUMENT for numbers that are not finite or a sigma that is not symmetric
+ * @throws ERR_VILG_IO; ERR_VILG_CHECKPOINT_FORMAT for what is no such file; ERR_VILG_INVALID_ARGUMENT for numbers that are not finite or a
+ *   sigma that is not symmetric
  */
 export async function readStatistics(path: string): Promise<Gaussian> {
-  const bytes = await readBytes(expectString('path', path))
-  const names = ['mu.npy', 'sigma.npy']
-  const refuse = (found: string, cause?: unknown): VilgError =>
+  const refuse = (found: string): VilgError =>
     new VilgError(
       'ERR_VILG_CHECKPOINT_FORMAT',
-      `Expected an .npz file with the arrays mu and sigma, and ${path} ${found}`,
+      `Expected an .npz file with the arrays mu (d) and sigma (d, d) of float64 or float32 numbers, and ${path} ${found}`,
       { path },
-      { cause },
     )
-  let entries: Unzipped
+  const file = await openCheckpoint(expectString('path', path))
   try {
-    entries = await unzipped(bytes, ({ name, size, originalSize }) => {
-      if (!names.includes(name)) return false
-      if (originalSize > maxRatio * size) throw new Error(`${name} claims ${originalSize} bytes`)
-      return true
+    if (file.kind !== 'npz') throw refuse(`is a file of the kind ${file.kind}`)
+    const [mu, sigma] = ['mu', 'sigma'].map((name) => {
+      const array = file.tensors.get(name)
+      if (array === undefined) throw refuse(`has no ${name}`)
+      if (array.dtype !== 'F64' && array.dtype !== 'F32')
+        throw refuse(`has ${name} of the type ${array.dtype}`)
+      return array
     })
-  } catch (cause) {
-    throw refuse(`is damaged: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
+    const [d = 0] = mu!.shape
+    if (mu!.shape.length !== 1 || d === 0 || sigma!.shape.join() !== `${d},${d}`) {
+      throw refuse(`has mu of (${mu!.shape.join(', ')}) and sigma of (${sigma!.shape.join(', ')})`)
+    }
+    const read = async (name: string) =>
+      Float64Array.from((await file.read(name)) as Float64Array | Float32Array)
+    return checkGaussian(path, { mean: await read('mu'), covariance: await read('sigma') })
+  } finally {
+    await file.close()
   }
-  const [mu, sigma] = names.map((name): NpyArray => {
-    const entry = entries[name]
-    if (!entry) throw refuse(`has no ${name}`)
-    return readNpy(entry, `${name} of ${path}`)
-  }) as [NpyArray, NpyArray]
-  const [d = 0] = mu.shape
-  if (
-    mu.shape.length !== 1 ||
-    d === 0 ||
-    sigma.shape.length !== 2 ||
-    sigma.shape.some((side) => side !== d)
-  ) {
-    const shapes = `mu of (${mu.shape.join(', ')}) and sigma of (${sigma.shape.join(', ')})`
-    throw refuse(`has ${shapes}, not of (d) and (d, d)`)
-  }
-  return checkGaussian(path, { mean: mu.data, covariance: sigma.data })
 }
 
 /**
@@ -73,34 +61,4 @@ export async function writeStatistics(path: string, statistics: Gaussian): Promi
     { level: 0, mtime: entryDate },
   )
   await writeFileWhole(path, zip)
-}
-
-async function readBytes(path: string): Promise<Uint8Array> {
-  try {
-    const { size } = await stat(path)
-    if (size > maxBytes) {
-      throw new VilgError(
-        'ERR_VILG_CHECKPOINT_FORMAT',
-        `${path} has ${size} bytes, too many for statistics`,
-        {
-          path,
-        },
-      )
-    }
-    return await readFile(path)
-  } catch (cause) {
-    if (cause instanceof VilgError) throw cause
-    throw new VilgError(
-      'ERR_VILG_IO',
-      `Cannot read ${path}: ${(cause as Error).message}`,
-      { path },
-      { cause },
-    )
-  }
-}
-
-function unzipped(bytes: Uint8Array, filter: (entry: UnzipFileInfo) => boolean): Promise<Unzipped> {
-  return new Promise((resolve, reject) => {
-    unzip(bytes, { filter }, (error, entries) => (error ? reject(error) : resolve(entries)))
-  })
 }
