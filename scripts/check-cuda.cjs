@@ -13,8 +13,10 @@ const keep = path.join(folder, 'ptx')
 const instructions = {
   attention_forward: ['mma.sync', 'ldmatrix', 'cp.async'],
   attention_backward: ['mma.sync', 'ldmatrix'],
-  matmul: ['mma.sync', 'ldmatrix', 'cp.async'],
-  skinny: ['mma.sync', 'griddepcontrol'],
+  gemm_bf16: ['mma.sync', 'ldmatrix', 'cp.async'],
+  gemm_direct: ['mma.sync', 'ldmatrix'],
+  gemm_float: ['fma.rn.f32'],
+  skinny: ['mma.sync', 'ldmatrix', 'cp.async', 'griddepcontrol'],
   convolution_engine: ['mma.sync', 'ldmatrix', 'cp.async', 'fma.rn.f32', 'griddepcontrol'],
   convolution_weight_gradient: ['mma.sync', 'ldmatrix.sync.aligned.m8n8.x4.trans', 'cp.async'],
   codebook: ['fma.rn.f32', 'cp.async'],

@@ -26,7 +26,8 @@ class TensorMultiply {
   static constexpr int kColumnTiles = kColumnTiles_, kColumns = 8 * kColumnTiles;
   static constexpr int kDepth = kSlotRowBytes / static_cast<int>(sizeof(W));
   static constexpr int kXRowBytes = kDepth * 2;  // bfloat16
-  static constexpr int kBlocksAtOnce = 2;        // on a multiprocessor
+  // On a multiprocessor; for two, 64 sums and the conversion of float32 lack some registers.
+  static constexpr int kBlocksAtOnce = sizeof(W) == 4 && kColumnTiles == 8 ? 1 : 2;
 
   // Where eight elements of a row of x lie, K from `chunk` times 8 of the stage on. Rows have 128
   // or 64 bytes, and the eight rows of a matrix lie in different banks.
