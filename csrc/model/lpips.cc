@@ -51,7 +51,12 @@ void require_all(const LoadReport& report, const std::string& path) {
 
 }  // namespace
 
-void Lpips::check(const std::string& path) {
+void Lpips::check(const std::string& path, int64_t side) {
+  VILG_CHECK(side >= kMinSide, kInvalidArgument,
+             "Expected pictures of at least %lld x %lld for the perceptual loss, received %lld x "
+             "%lld",
+             static_cast<long long>(kMinSide), static_cast<long long>(kMinSide),
+             static_cast<long long>(side), static_cast<long long>(side));
   const auto file = io::SafetensorsFile::open(path);
   LoadReport report;
   for (const ParameterSpec& spec : lpips_parameters()) {
@@ -114,10 +119,6 @@ std::array<Value, Lpips::kBlocks> Lpips::features(Tape& tape, const Value& image
 
 double Lpips::distance(Backend& backend, const GradientMode& mode, const Value& x,
                        const Tensor& target, float weight, const StopFlag* stop) {
-  VILG_CHECK(x->data.dim(1) >= kMinSide && x->data.dim(2) >= kMinSide, kShapeMismatch,
-             "Expected pictures of at least %lld x %lld for LPIPS, received %lld x %lld",
-             static_cast<long long>(kMinSide), static_cast<long long>(kMinSide),
-             static_cast<long long>(x->data.dim(1)), static_cast<long long>(x->data.dim(2)));
   std::array<Tensor, kBlocks> expected;
   {
     Tape tape(backend, mode.compute, stop);

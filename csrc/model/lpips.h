@@ -18,11 +18,12 @@ class Lpips {
  public:
   // Throws kIo, kCheckpointFormat, or kCheckpointIncompatible with what is missing.
   Lpips(Backend& backend, const std::string& path, const StopFlag* stop);
-  // What the constructor would throw, from the file's header alone.
-  static void check(const std::string& path);
+  // What the constructor would throw, from the file's header alone, and kInvalidArgument where
+  // pictures of this side are too small.
+  static void check(const std::string& path, int64_t side);
 
   // The distance between images x and `target`, both (B, height, width, 3) in [-1, 1], sides of at
-  // least 16: mean over the batch. `weight` times its gradient goes straight into x.
+  // least 16 (check): mean over the batch. `weight` times its gradient goes straight into x.
   double distance(Backend& backend, const GradientMode& mode, const Value& x, const Tensor& target,
                   float weight, const StopFlag* stop);
 

@@ -291,10 +291,11 @@ VILG_TEST(adversarial_training_resumes_bit_for_bit) {
 }
 
 VILG_TEST(adversary_options_are_checked) {
-  const VqganConfig config = fresh()->config();
+  VqganConfig config = fresh()->config();
   VqganTrainingOptions options = kAgainst;
   options.adversary.discriminator->layers = 3;  // needs 32 x 32
   EXPECT_ERROR(kInvalidArgument, options.check(config));
+  config.resolution = 16;
   options.adversary = {.perceptual_weights = "/nonexistent/vgg.safetensors"};
   EXPECT_ERROR(kIo, options.check(config));
   options.adversary = {.perceptual_weights = fixture_path("taming-vqgan-tiny/weights.safetensors")};

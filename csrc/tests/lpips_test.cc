@@ -56,7 +56,8 @@ VILG_TEST(lpips_gradient_against_finite_differences) {
     add("classifier.0.bias", {7}, 1);  // the rest of VGG16 does not matter
     io::write_safetensors(path, std::move(tensors));
   }
-  Lpips::check(path);
+  Lpips::check(path, 16);
+  EXPECT_ERROR(kInvalidArgument, Lpips::check(path, 8));
   Lpips lpips(cpu_backend(), path, nullptr);
   std::vector<float> x = random_floats(2 * 16 * 16 * 3, 30);
   const std::vector<float> y = random_floats(x.size(), 31);

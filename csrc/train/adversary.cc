@@ -27,7 +27,7 @@ void add_scaled(Tape& tape, const Value& to, const Tensor& gradient, double scal
 }  // namespace
 
 void AdversaryOptions::check(int64_t resolution) const {
-  if (!perceptual_weights.empty()) Lpips::check(perceptual_weights);
+  if (!perceptual_weights.empty()) Lpips::check(perceptual_weights, resolution);
   if (!discriminator) return;
   discriminator->validate();
   const int64_t side = PatchDiscriminator::min_side(*discriminator);

@@ -43,6 +43,8 @@ export interface ImageTokenizerTerms extends LossTerms {
 export class ImageTokenizerLearner extends PictureLearner<TrainableVqgan, ImageTokenizerTerms> {
   readonly kind = 'image-tokenizer'
   readonly native: NativeImageTokenizerTrainer
+  /** Whether the discriminator took part in the last step. */
+  #isAgainst = false
 
   constructor(
     native: NativeImageTokenizerTrainer,
@@ -65,11 +67,12 @@ export class ImageTokenizerLearner extends PictureLearner<TrainableVqgan, ImageT
     control: TaskControl,
   ): Promise<ImageTokenizerTerms> {
     const { lossWeights, perceptual, discriminator } = this.options
-    const isAgainst = this.#hasBegun()
+    const isAgainst = discriminator !== undefined && this.native.steps >= discriminator.start
+    this.#isAgainst = isAgainst
     const weights = {
       ...lossWeights!,
       perceptual: perceptual?.weight ?? 0,
-      discriminator: isAgainst ? discriminator!.weight : 0,
+      discriminator: isAgainst ? discriminator.weight : 0,
     }
     const all = batches.reduce((sum, batch) => sum + this.count(batch), 0)
     const sums = { total: 0, reconstruction: 0, absolute: 0, commitment: 0, codebook: 0 }
@@ -117,12 +120,14 @@ export class ImageTokenizerLearner extends PictureLearner<TrainableVqgan, ImageT
     reconstructions: Float32Array,
     signal: AbortSignal,
   ): Promise<Partial<ImageTokenizerEvaluation>> {
+    const { discriminator } = this.options
     const hasPerceptual = this.options.perceptual !== undefined
-    if (!hasPerceptual && !this.#hasBegun()) return {}
+    const isTrained = discriminator !== undefined && this.native.steps > discriminator.start
+    if (!hasPerceptual && !isTrained) return {}
     const { perceptual, realLogit, fakeLogit } = await callNative({ signal }, (control) =>
       this.native.measure(images, reconstructions, this.count({ images }), control),
     )
-    return { ...(hasPerceptual ? { perceptual } : {}), ...(this.#hasBegun() ? { realLogit, fakeLogit } : {}) }
+    return { ...(hasPerceptual ? { perceptual } : {}), ...(isTrained ? { realLogit, fakeLogit } : {}) }
   }
 
   protected flopsOfPicture(): number {
@@ -133,13 +138,8 @@ export class ImageTokenizerLearner extends PictureLearner<TrainableVqgan, ImageT
     // forward for the picture and its reconstruction, backward by the input
     if (perceptual !== undefined) flops += 3 * lpipsFlops(config.resolution)
     // forward and backward by the input for the decoder, then all of it for picture and reconstruction
-    if (this.#hasBegun()) flops += 8 * discriminatorFlops(config.resolution, discriminator!)
+    if (this.#isAgainst) flops += 8 * discriminatorFlops(config.resolution, discriminator!)
     return flops
-  }
-
-  #hasBegun(): boolean {
-    const { discriminator } = this.options
-    return discriminator !== undefined && this.native.steps >= discriminator.start
   }
 }
 

@@ -72,7 +72,7 @@ export abstract class PictureLearner<
   ): Promise<Partial<ImageTokenizerEvaluation>> {
     return {}
   }
-  /** Operations of the products that a picture costs in the next step, forward and backward. */
+  /** Operations of the products that a picture cost in the last step, forward and backward. */
   protected abstract flopsOfPicture(): number
 
   check(name: string, batch: unknown): void {

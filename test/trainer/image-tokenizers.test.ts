@@ -188,10 +188,12 @@ test('what cannot be trained so is refused before it begins', async (t) => {
   await refuses(t, create(dvae, { temperature: { from: 1, to: 0.5 } }), invalid, 'temperature.steps')
   await refuses(t, create(vqgan, { codebookAverages: { decay: 1 } }), invalid, 'codebookAverages.decay')
   const missing = join(await temporaryFolder(t), 'lpips.safetensors')
-  await refuses(t, create(vqgan, { perceptual: { weights: missing } }), 'ERR_VILG_IO', 'lpips.safetensors')
+  await refuses(t, create(vqgan, { perceptual: { weights: missing } }), invalid, '16 x 16', '8 x 8')
+  const larger = { ...vqgan, resolution: 16 } as never
+  await refuses(t, create(larger, { perceptual: { weights: missing } }), 'ERR_VILG_IO', 'lpips.safetensors')
   await refuses(
     t,
-    create(vqgan, { perceptual: { weights: join(fixture('taming-vqgan-tiny'), 'weights.safetensors') } }),
+    create(larger, { perceptual: { weights: join(fixture('taming-vqgan-tiny'), 'weights.safetensors') } }),
     'ERR_VILG_CHECKPOINT_INCOMPATIBLE',
     'LPIPS',
     'features.0.weight',
