@@ -159,7 +159,13 @@ export {
   type ImageTokenizerGradientsOptions,
   type ImageTokenizerLosses,
 } from './model/image-tokenizer.ts'
-export { type ImageTokenizerConfig, type Quantizer, QUANTIZERS } from './model/image-tokenizer-config.ts'
+export {
+  type ImageTokenizerConfig,
+  type Quantizer,
+  QUANTIZERS,
+  type VqganConfig,
+} from './model/image-tokenizer-config.ts'
+export type { DvaeConfig } from './model/dvae-config.ts'
 export type { CallSignal, CreateOptions, LoadOptions, LoadProgressEvent, SaveOptions } from './model/model.ts'
 export { preset, type PresetConfig, type PresetName, PRESETS } from './model/presets.ts'
 export type { TokenBatch } from './model/token-batch.ts'
@@ -188,14 +194,28 @@ export {
   type ComputePrecision,
   DEFAULT_TRAINER_OPTIONS,
   type DirectionWeights,
-  type TokenizerLossWeights,
   type TrainerOptions,
 } from './trainer/options.ts'
+export type {
+  CodebookAveragesOptions,
+  DiscriminatorOptions,
+  DvaeTrainerOptions,
+  PerceptualOptions,
+  TokenizerLossWeights,
+  VqganTrainerOptions,
+} from './trainer/image-tokenizer-options.ts'
 export { type Schedule, SCHEDULES } from './trainer/schedule.ts'
 export { type ResumeOptions, Trainer, type TrainerClass, type TrainerTarget } from './trainer/trainer.ts'
 export type { GeneratorBatch, GeneratorEvaluation } from './trainer/generator-learner.ts'
-export type { ImageTokenizerBatch, ImageTokenizerEvaluation } from './trainer/image-tokenizer-learner.ts'
-export type { FitOptions, GeneratorStep, ImageTokenizerStep, TrainerStep } from './trainer/training-loop.ts'
+export type { Annealed, Annealing } from './trainer/annealing.ts'
+export type { ImageTokenizerBatch, ImageTokenizerEvaluation } from './trainer/picture-learner.ts'
+export type {
+  DvaeStep,
+  FitOptions,
+  GeneratorStep,
+  ImageTokenizerStep,
+  TrainerStep,
+} from './trainer/training-loop.ts'
 export { interruptible, InterruptedError } from './trainer/interrupt.ts'
 export { type RunBatches, type RunOptions, type RunResult, type RunSamples, trainRun } from './trainer/run.ts'
 export { streamImageBatches, streamTokenBatches } from './trainer/bundle/stream-batches.ts'

@@ -69,7 +69,10 @@ export interface NativeTextSession extends NativeHandle {
   texts(): { tokens: Int32Array; logProbability: number; ended: boolean }[]
 }
 
+export type NativeImageTokenizerConfig = NativeVqganConfig | NativeDvaeConfig
+
 export interface NativeVqganConfig {
+  model: 'vqgan'
   quantizer: 'nearest' | 'gumbel'
   resolution: number
   channels: number
@@ -79,6 +82,17 @@ export interface NativeVqganConfig {
   latentChannels: number
   codebookSize: number
   codebookDim: number
+}
+
+export interface NativeDvaeConfig {
+  model: 'dvae'
+  resolution: number
+  hidden: number
+  initial: number
+  blocksPerGroup: number
+  groups: number
+  codebookSize: number
+  epsilon: number
 }
 
 export interface NativeImageTokenizer extends NativeHandle {
@@ -92,7 +106,7 @@ export interface NativeImageTokenizer extends NativeHandle {
     control?: TaskControl,
   ): Promise<{ indices: Int32Array; prequant: Float32Array }>
   decode(indices: Int32Array, count: number, control?: TaskControl): Promise<Float32Array>
-  /** Losses (model.md section 6, by term) and gradients of this batch alone. */
+  /** Losses (model.md section 6, by term) and gradients of this batch alone; of a vqgan. */
   gradients(
     images: Float32Array,
     count: number,
@@ -164,18 +178,88 @@ export interface NativeGeneratorTrainer extends NativeTrainer {
   ): Promise<{ textToImage: number; imageToText: number }>
 }
 
+/** What VQGAN training may add. */
+export interface NativeVqganTrainingOptions {
+  /** A file with the weights of LPIPS. */
+  perceptualWeights?: string
+  discriminator?: { channels: number; layers: number; seed: number }
+  /** The codebook as moving averages instead of by gradient. */
+  codebookAverages?: { decay: number; epsilon: number }
+}
+
+export interface NativeVqganTrainingWeights extends NativeTokenizerLossWeights {
+  perceptual?: number
+  /** 0, or none: the discriminator is left as it is. */
+  discriminator?: number
+}
+
+export interface NativeAdversaryLosses {
+  perceptual: number
+  /** Minus the mean logit of reconstructions. */
+  adversarial: number
+  /** What the adversarial loss was multiplied by. */
+  adaptiveWeight: number
+  /** The discriminator's own. */
+  discriminator: number
+  realLogit: number
+  fakeLogit: number
+}
+
 export interface NativeImageTokenizerTrainer extends NativeTrainer {
   accumulate(
     images: Float32Array,
     count: number,
-    weights: NativeTokenizerLossWeights,
+    weights: NativeVqganTrainingWeights,
     scale: number,
     control?: TaskControl,
-  ): Promise<{ losses: NativeTokenizerLosses; perplexity: number; codesUsed: number }>
+  ): Promise<{
+    losses: NativeTokenizerLosses
+    adversary: NativeAdversaryLosses
+    perplexity: number
+    codesUsed: number
+  }>
+  /** What LPIPS and the discriminator, in evaluation mode, say of pictures and their reconstructions; 0 without them. */
+  measure(
+    images: Float32Array,
+    reconstructions: Float32Array,
+    count: number,
+    control?: TaskControl,
+  ): Promise<NativeAdversaryLosses>
   /** Codes that no vector of the last `steps` updates chose are replaced by vectors of the last batch; how many were. */
   revive(steps: number, seed: number, control?: TaskControl): Promise<number>
   /** Sets the codebook to encoder outputs of this batch (repeated with noise where there are too few). */
   initializeCodebook(images: Float32Array, count: number, seed: number, control?: TaskControl): Promise<void>
+}
+
+export interface NativeDvaeLossOptions {
+  /** Of the KL term in the evidence lower bound. */
+  divergenceWeight: number
+  temperature: number
+  /** Straight through. */
+  hard: boolean
+  seed: number
+  /** Keeps the draws of one seed apart, 0 to 2^32 - 1. */
+  draw: number
+}
+
+export interface NativeDvaeLosses {
+  total: number
+  /** Minus the log-likelihood of a pixel's value. */
+  likelihood: number
+  /** KL of a code's distribution from the uniform one. */
+  divergence: number
+  /** Mean squared error of the picture, not trained on. */
+  reconstruction: number
+}
+
+export interface NativeDvaeTrainer extends NativeTrainer {
+  accumulate(
+    images: Float32Array,
+    count: number,
+    options: NativeDvaeLossOptions,
+    scale: number,
+    control?: TaskControl,
+  ): Promise<{ losses: NativeDvaeLosses; perplexity: number; codesUsed: number }>
 }
 
 export interface NativeModels {
@@ -216,20 +300,23 @@ export interface NativeModels {
     draw: NativeDrawOptions,
   ): NativeTextSession
   createImageTokenizer(
-    config: NativeVqganConfig,
+    config: NativeImageTokenizerConfig,
     options: NativeModelOptions,
     seed: number,
     control?: TaskControl,
   ): Promise<NativeImageTokenizer>
   loadImageTokenizer(
-    config: NativeVqganConfig,
+    config: NativeImageTokenizerConfig,
     options: NativeModelOptions,
     path: string,
     control?: TaskControl,
   ): Promise<NativeImageTokenizer>
   createGeneratorTrainer(generator: NativeGenerator, options: NativeOptimizerOptions): NativeGeneratorTrainer
+  /** Of a vqgan. */
   createImageTokenizerTrainer(
     tokenizer: NativeImageTokenizer,
     options: NativeOptimizerOptions,
+    training?: NativeVqganTrainingOptions,
   ): NativeImageTokenizerTrainer
+  createDvaeTrainer(tokenizer: NativeImageTokenizer, options: NativeOptimizerOptions): NativeDvaeTrainer
 }

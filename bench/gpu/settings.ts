@@ -1,6 +1,6 @@
 import type { StreamSizes } from '../../lib/kernels.ts'
 import type { GeneratorConfig } from '../../lib/model/generator-config.ts'
-import type { ImageTokenizerConfig } from '../../lib/model/image-tokenizer-config.ts'
+import type { VqganConfig } from '../../lib/model/image-tokenizer-config.ts'
 import { PRESETS } from '../../lib/model/presets.ts'
 
 /** What is measured, how large, and how often. The peers get it as JSON. */
@@ -15,7 +15,7 @@ export interface Settings {
     tokens: number
   }
   train: { model: string; config: Required<GeneratorConfig>; pairs: number; learningRate: number }
-  vqgan: { model: string; config: Required<ImageTokenizerConfig>; images: number[] }
+  vqgan: { model: string; config: Required<VqganConfig>; images: number[] }
   codebook: { rows: number; size: number; dim: number }
   samples: {
     /** Of kernels that take microseconds; each is the mean of many runs. */
@@ -40,7 +40,7 @@ const full: Settings = {
   train: { model: 'ernie-vilg-300m', config: PRESETS['ernie-vilg-300m'], pairs: 16, learningRate: 1e-4 },
   vqgan: {
     model: 'vqgan-f8-8192',
-    config: PRESETS['vqgan-f8-8192'] as Required<ImageTokenizerConfig>,
+    config: PRESETS['vqgan-f8-8192'] as Required<VqganConfig>,
     images: [1, 60],
   },
   codebook: { rows: 64 * 1024, size: 8192, dim: 256 },

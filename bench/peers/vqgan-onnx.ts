@@ -1,5 +1,5 @@
 import type { SafetensorsFile } from '../../lib/checkpoint/safetensors.ts'
-import type { ImageTokenizerConfig } from '../../lib/model/image-tokenizer-config.ts'
+import type { VqganConfig } from '../../lib/model/image-tokenizer-config.ts'
 import { Float, OnnxGraph } from './onnx-graph.ts'
 
 const groups = 32
@@ -10,7 +10,7 @@ const epsilon = 1e-6
  * (1 x 3 x S x S). Written for ONNX Runtime to be fast on: shapes are fixed, so it can plan everything; swish is Sigmoid and Mul, which it fuses.
  */
 export async function vqganDecoderOnnx(
-  config: Required<ImageTokenizerConfig>,
+  config: Required<VqganConfig>,
   weights: SafetensorsFile,
 ): Promise<Uint8Array> {
   const { resolution, channels, multipliers, residualBlocks, attentionResolutions, latentChannels } = config

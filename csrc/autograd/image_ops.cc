@@ -4,6 +4,8 @@
 #include <cmath>
 #include <optional>
 
+#include "autograd/device_double.h"
+
 namespace vilg {
 namespace {
 
@@ -92,23 +94,6 @@ void upsample_backward(Tape& tape, const Tensor& dx, const Tensor& dout) {
   tape.ops().upsample_backward(params, tape.context());
 }
 
-// A double that an op writes on its device.
-class DeviceDouble {
- public:
-  explicit DeviceDouble(Tape& tape)
-      : tape_(tape), memory_(tape.backend().empty(DType::kUInt8, {int64_t{sizeof(double)}})) {}
-  double* data() const { return memory_.as<double>(); }
-  double read() const {
-    double value = 0;
-    tape_.backend().copy_out(&value, memory_.data(), sizeof(double));
-    return value;
-  }
-
- private:
-  Tape& tape_;
-  Tensor memory_;
-};
-
 // Sum of the op's errors between x and target; weight / count times its gradient into x.
 template <typename Params>
 double mean_error(Tape& tape, void (*op)(const Params&, OpContext&), const Value& x,
@@ -149,11 +134,12 @@ Value group_norm(Tape& tape, const Value& x, const GroupNorm& norm, bool swish) 
   return result;
 }
 
-Value conv2d(Tape& tape, const Value& x, Parameter& weight, Parameter& bias,
+Value conv2d(Tape& tape, const Value& x, Parameter& weight, Parameter* bias,
              const ConvOptions& options) {
   const ImageShape s = image_shape("conv2d", x->data);
   const Tensor& w = weight.value;
-  VILG_CHECK(w.shape().rank() == 4 && w.dim(3) == s.channels && bias.num_elements() == w.dim(0),
+  VILG_CHECK(w.shape().rank() == 4 && w.dim(3) == s.channels &&
+                 (!bias || bias->num_elements() == w.dim(0)),
              kInternal, "conv2d %s: %s by %s", weight.name.c_str(),
              x->data.shape().to_string().c_str(), w.shape().to_string().c_str());
   VILG_CHECK(options.upsample == 1 || options.upsample == 2, kInternal, "conv2d %s: upsample %lld",
@@ -162,7 +148,7 @@ Value conv2d(Tape& tape, const Value& x, Parameter& weight, Parameter& bias,
   Conv2dForwardParams forward;
   forward.x = x->data.data();
   forward.weight = w.data();
-  forward.bias = bias.value.f32();
+  forward.bias = bias ? bias->value.f32() : nullptr;
   forward.residual = options.residual ? options.residual->data.data() : nullptr;
   forward.weight_dtype = w.dtype();
   forward.compute = tape.compute();
@@ -195,11 +181,11 @@ Value conv2d(Tape& tape, const Value& x, Parameter& weight, Parameter& bias,
   tape.ops().conv2d_forward(forward, tape.context());
 
   const Value residual = options.residual;
-  Value result = tape.result(std::move(out), x->needs_grad || trains(weight) || trains(bias) ||
-                                                 (norm && trains(*norm)) ||
-                                                 (residual && residual->needs_grad));
+  Value result = tape.result(std::move(out),
+                             x->needs_grad || trains(weight) || (bias && trains(*bias)) ||
+                                 (norm && trains(*norm)) || (residual && residual->needs_grad));
   if (!result->needs_grad) return result;
-  tape.record([&tape, x, &weight, &bias, norm, mean, rstd, residual, result, forward] {
+  tape.record([&tape, x, &weight, bias, norm, mean, rstd, residual, result, forward] {
     if (!result->grad) return;
     Tensor dout = std::move(result->grad);
     result->grad = Tensor();
@@ -217,7 +203,8 @@ Value conv2d(Tape& tape, const Value& x, Parameter& weight, Parameter& bias,
     if (forward.upsample == 2) input = upsampled(tape, input);
 
     Conv2dBackwardParams params;
-    const Tensor dweight = tape.grad_buffer(weight), dbias = tape.grad_buffer(bias);
+    const Tensor dweight = tape.grad_buffer(weight);
+    const Tensor dbias = bias ? tape.grad_buffer(*bias) : Tensor();
     const bool plain = !norm && forward.upsample == 1;
     Tensor dinput;
     if (plain && x->needs_grad) {
@@ -276,7 +263,7 @@ Value upsample(Tape& tape, const Value& x) {
   return result;
 }
 
-Value add(Tape& tape, const Value& x, const Value& y) {
+Value add(Tape& tape, const Value& x, const Value& y, float scale) {
   VILG_CHECK(x->data.shape() == y->data.shape(), kInternal, "add: %s and %s",
              x->data.shape().to_string().c_str(), y->data.shape().to_string().c_str());
   Tensor out = tape.backend().empty(DType::kFloat32, x->data.shape());
@@ -285,22 +272,25 @@ Value add(Tape& tape, const Value& x, const Value& y) {
   params.x = x->data.data();
   params.y = y->data.data();
   params.num_elements = out.num_elements();
+  params.beta = scale;
   tape.ops().add(params, tape.context());
   Value result = tape.result(std::move(out), x->needs_grad || y->needs_grad);
   if (!result->needs_grad) return result;
-  tape.record([&tape, x, y, result] {
+  tape.record([&tape, x, y, result, scale] {
     if (!result->grad) return;
     Tensor dout = std::move(result->grad);
     result->grad = Tensor();
-    if (x->needs_grad && y->needs_grad) {
-      // two owners need two tensors: each may go on adding to its own
-      Tensor copy = tape.backend().empty(DType::kFloat32, dout.shape());
-      tape.backend().copy(copy.data(), dout.data(), dout.size_bytes());
-      tape.add_grad(x, std::move(copy));
-    } else {
-      tape.add_grad(x, dout);
+    if (y->needs_grad) {
+      Tensor dy = tape.backend().empty(DType::kFloat32, dout.shape());
+      AddParams scaled;
+      scaled.out = dy.data();
+      scaled.x = dout.data();
+      scaled.num_elements = dout.num_elements();
+      scaled.alpha = scale;
+      tape.ops().add(scaled, tape.context());
+      tape.add_grad(y, std::move(dy));
     }
-    tape.add_grad(y, std::move(dout));
+    tape.add_grad(x, std::move(dout));
   });
   return result;
 }

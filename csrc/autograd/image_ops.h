@@ -26,13 +26,15 @@ struct ConvOptions {
   int64_t stride = 1, upsample = 1;
   int64_t pad_top = 1, pad_left = 1, pad_bottom = 1, pad_right = 1;
 };
-Value conv2d(Tape& tape, const Value& x, Parameter& weight, Parameter& bias,
+// `bias` may be null.
+Value conv2d(Tape& tape, const Value& x, Parameter& weight, Parameter* bias,
              const ConvOptions& options = {});
 
 // Nearest neighbour, twice the height and width.
 Value upsample(Tape& tape, const Value& x);
 
-Value add(Tape& tape, const Value& x, const Value& y);
+// x + scale * y
+Value add(Tape& tape, const Value& x, const Value& y, float scale);
 
 Value to_channels_last(Tape& tape,
                        const Value& x);  // (B, C, height, width) -> (B, height, width, C)

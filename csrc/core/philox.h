@@ -24,7 +24,13 @@ VILG_HOST_DEVICE constexpr std::array<uint32_t, 4> philox(std::array<uint32_t, 4
 }
 
 // What a random number is for: keeps the streams of one seed apart.
-enum class RandomPurpose : uint32_t { kInit = 1, kDraw = 2, kReviveCode = 3, kDropout = 4 };
+enum class RandomPurpose : uint32_t {
+  kInit = 1,
+  kDraw = 2,
+  kReviveCode = 3,
+  kDropout = 4,
+  kGumbel = 5
+};
 
 VILG_HOST_DEVICE constexpr std::array<uint32_t, 4> philox(uint64_t seed, RandomPurpose purpose,
                                                           uint32_t stream, uint64_t position) {

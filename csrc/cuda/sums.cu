@@ -1,6 +1,8 @@
 // Sums over whole arrays as doubles: blocks of a fixed number of elements, whose sums are added in
 // a fixed order. Bound by memory; on GPUs with few units for doubles the additions take about as
 // long.
+#include "cuda/sums.h"
+
 #include "cuda/cuda_ops.h"
 #include "cuda/vectors.h"
 
@@ -11,6 +13,7 @@ constexpr int kThreads = 256, kWidth = kVectorWidth<float>;
 constexpr int kAtOnce = 4, kTurns = 4;  // vectors of a thread
 constexpr int64_t kBlockElements = int64_t{kThreads} * kWidth * kAtOnce * kTurns;
 constexpr int kFinalThreads = 1024;
+constexpr size_t kScratchBytes = kLanes * sizeof(double);
 
 struct Squared {
   static __device__ __forceinline__ double value(double d) { return d * d; }
@@ -80,7 +83,6 @@ void run(Queue& queue, double* sum, float* dx, const float* x, const float* y, i
   const int64_t blocks = ceil_div(count, kBlockElements);
   Workspace workspace(queue.allocator(), sum ? static_cast<size_t>(blocks) * sizeof(double) : 0);
   auto* sums = workspace.as<double>();
-  constexpr size_t kScratchBytes = kLanes * sizeof(double);
   with_alignment<float>(
       count,
       [&](auto aligned) {
@@ -88,12 +90,14 @@ void run(Queue& queue, double* sum, float* dx, const float* x, const float* y, i
                dx, x, y, count, scale, accumulate);
       },
       dx, x, y);
-  if (sum) {
-    launch(queue, {1, kFinalThreads, kScratchBytes}, final_sum_kernel, sum, sums, blocks);
-  }
+  if (sum) add_up(queue, sum, sums, blocks);
 }
 
 }  // namespace
+
+void add_up(Queue& queue, double* sum, const double* sums, int64_t count) {
+  launch(queue, {1, kFinalThreads, kScratchBytes}, final_sum_kernel, sum, sums, count);
+}
 
 void squared_error(const SquaredErrorParams& p, Queue& queue) {
   run<Squared>(queue, p.sum, p.dx, p.x, p.y, p.num_elements, p.scale, p.accumulate);

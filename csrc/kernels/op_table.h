@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/absolute_error.h"
+#include "kernels/activation.h"
 #include "kernels/attention.h"
 #include "kernels/codebook.h"
 #include "kernels/context.h"
@@ -8,10 +9,13 @@
 #include "kernels/draw.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/gumbel.h"
+#include "kernels/image_losses.h"
 #include "kernels/loss.h"
 #include "kernels/matmul.h"
 #include "kernels/normalization.h"
 #include "kernels/optimizer.h"
+#include "kernels/pooling.h"
 
 // Every op: VILG_OP(name, parameters). The table below, its check for holes and the tests' loops
 // are made from this list.
@@ -48,7 +52,15 @@
   VILG_OP(squared_norm, SquaredNormParams)                          \
   VILG_OP(add, AddParams)                                           \
   VILG_OP(convert, ConvertParams)                                   \
-  VILG_OP(draw, DrawParams)
+  VILG_OP(draw, DrawParams)                                         \
+  VILG_OP(leaky_relu_forward, LeakyReluForwardParams)               \
+  VILG_OP(leaky_relu_backward, LeakyReluBackwardParams)             \
+  VILG_OP(max_pool_forward, MaxPoolForwardParams)                   \
+  VILG_OP(max_pool_backward, MaxPoolBackwardParams)                 \
+  VILG_OP(gumbel_noise, GumbelNoiseParams)                          \
+  VILG_OP(uniform_divergence, UniformDivergenceParams)              \
+  VILG_OP(logit_laplace, LogitLaplaceParams)                        \
+  VILG_OP(feature_distance, FeatureDistanceParams)
 
 namespace vilg {
 

@@ -105,14 +105,16 @@ float fresh_value(const Init& init, uint64_t seed, size_t index, uint64_t i) {
       return 1.0f;
     case Init::Kind::kNormal:
     case Init::Kind::kUniform:
+    case Init::Kind::kNormalOne:
       break;
   }
   const auto bits = philox(seed, RandomPurpose::kInit, static_cast<uint32_t>(index), i);
   const double u = uniform_from_bits(bits[0]), v = uniform_from_bits(bits[1]);
   if (init.kind == Init::Kind::kUniform) return init.scale * static_cast<float>(2 * u - 1);
   // Box-Muller; 1 - u is never zero
-  return init.scale *
-         static_cast<float>(std::sqrt(-2 * std::log(1 - u)) * std::cos(2 * std::numbers::pi * v));
+  const double normal = std::sqrt(-2 * std::log(1 - u)) * std::cos(2 * std::numbers::pi * v);
+  return (init.kind == Init::Kind::kNormalOne ? 1.0f : 0.0f) +
+         init.scale * static_cast<float>(normal);
 }
 
 // Runs convert(start, count) over 0 .. num_elements - 1 in pieces that are multiples of `unit`,

@@ -13,7 +13,8 @@ namespace vilg {
 
 // How a fresh model's weight begins.
 struct Init {
-  enum class Kind { kZero, kOne, kNormal, kUniform } kind = Kind::kZero;
+  // kNormalOne: normal around 1
+  enum class Kind { kZero, kOne, kNormal, kUniform, kNormalOne } kind = Kind::kZero;
   float scale = 0;  // standard deviation, or the bound of the uniform
 };
 

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/device_double.h"
+
 namespace vilg {
 namespace {
 
-constexpr int64_t kGroups = 32;         // of every GroupNorm, epsilon 1e-6 (GroupNorm's defaults)
-constexpr int64_t kPassPixels = 65536;  // pictures that go through together without a tape: one of
-                                        // 256 x 256, or several small ones
+constexpr int64_t kGroups = 32;  // of every GroupNorm, epsilon 1e-6 (GroupNorm's defaults)
 
 long long ll(int64_t value) { return static_cast<long long>(value); }
 
@@ -162,25 +162,25 @@ const VqganConfig& validated(const VqganConfig& config) {
 }  // namespace
 
 Vqgan::Vqgan(Backend& backend, const VqganConfig& config, DType precision)
-    : config_(validated(config)),
-      precision_(precision),
-      parameters_(backend, vqgan_parameters(config), precision),
+    : ImageTokenizer(backend, vqgan_parameters(validated(config)), precision,
+                     config.image_channels),
+      config_(config),
       encoder_(half("encoder", ".down.", ".downsample.conv")),
       decoder_(half("decoder", ".up.", ".upsample.conv")),
       quant_conv_(convolution("quant_conv")),
       post_quant_conv_(convolution("post_quant_conv")) {
   const bool gumbel = config_.quantizer == Quantizer::kGumbel;
   if (gumbel) gumbel_ = convolution("quantize.proj");
-  codebook_ = &parameters_[gumbel ? "quantize.embed.weight" : "quantize.embedding.weight"];
+  codebook_ = &parameters()[gumbel ? "quantize.embed.weight" : "quantize.embedding.weight"];
 }
 
 Vqgan::Convolution Vqgan::convolution(const std::string& name) {
-  return {&parameters_[name + ".weight"], &parameters_[name + ".bias"]};
+  return {&parameters()[name + ".weight"], &parameters()[name + ".bias"]};
 }
 
 GroupNorm Vqgan::norm(const std::string& name) {
-  return {.gamma = &parameters_[name + ".weight"],
-          .beta = &parameters_[name + ".bias"],
+  return {.gamma = &parameters()[name + ".weight"],
+          .beta = &parameters()[name + ".bias"],
           .groups = kGroups};
 }
 
@@ -240,9 +240,9 @@ Vqgan::Half Vqgan::half(const std::string& name, const char* levels, const char*
 Value Vqgan::run(Tape& tape, Value x, const ResidualBlock& block) {
   tape.context().check_stop();
   return run_section(tape, std::move(x), [&block](Tape& part, Value x) {
-    Value h = conv2d(part, x, *block.conv1.weight, *block.conv1.bias, {.norm = &block.norm1});
+    Value h = conv2d(part, x, *block.conv1.weight, block.conv1.bias, {.norm = &block.norm1});
     if (block.shortcut.weight) x = linear(part, x, *block.shortcut.weight, *block.shortcut.bias);
-    return conv2d(part, h, *block.conv2.weight, *block.conv2.bias,
+    return conv2d(part, h, *block.conv2.weight, block.conv2.bias,
                   {.norm = &block.norm2, .residual = x});
   });
 }
@@ -279,32 +279,60 @@ Value Vqgan::run(Tape& tape, Value x, const Middle& middle) {
 
 Value Vqgan::encode(Tape& tape, const Value& images) {
   const Half& e = encoder_;
-  Value x = conv2d(tape, images, *e.conv_in.weight, *e.conv_in.bias);
+  Value x = conv2d(tape, images, *e.conv_in.weight, e.conv_in.bias);
   for (const Level& level : e.levels) {
     x = run(tape, std::move(x), level);
     if (level.resample.weight) {
       // padded at the right and the bottom only, as taming-transformers does
-      x = conv2d(tape, x, *level.resample.weight, *level.resample.bias,
+      x = conv2d(tape, x, *level.resample.weight, level.resample.bias,
                  {.stride = 2, .pad_top = 0, .pad_left = 0});
     }
   }
   x = run(tape, std::move(x), e.middle);
-  x = conv2d(tape, x, *e.conv_out.weight, *e.conv_out.bias, {.norm = &e.norm_out});
+  x = conv2d(tape, x, *e.conv_out.weight, e.conv_out.bias, {.norm = &e.norm_out});
   return linear(tape, x, *quant_conv_.weight, *quant_conv_.bias);
 }
 
 Value Vqgan::decode(Tape& tape, const Value& latents) {
+  return paint(tape, decode_features(tape, latents));
+}
+
+Value Vqgan::decode_features(Tape& tape, const Value& latents) {
   const Half& d = decoder_;
   Value x = linear(tape, latents, *post_quant_conv_.weight, *post_quant_conv_.bias);
-  x = conv2d(tape, x, *d.conv_in.weight, *d.conv_in.bias);
+  x = conv2d(tape, x, *d.conv_in.weight, d.conv_in.bias);
   x = run(tape, std::move(x), d.middle);
   for (auto level = d.levels.rbegin(); level != d.levels.rend(); ++level) {
     x = run(tape, std::move(x), *level);
     if (level->resample.weight) {
-      x = conv2d(tape, x, *level->resample.weight, *level->resample.bias, {.upsample = 2});
+      x = conv2d(tape, x, *level->resample.weight, level->resample.bias, {.upsample = 2});
     }
   }
-  return conv2d(tape, x, *d.conv_out.weight, *d.conv_out.bias, {.norm = &d.norm_out});
+  return x;
+}
+
+Value Vqgan::paint(Tape& tape, const Value& features) {
+  const Half& d = decoder_;
+  return conv2d(tape, features, *d.conv_out.weight, d.conv_out.bias, {.norm = &d.norm_out});
+}
+
+double Vqgan::last_layer_norm(Tape& tape, const Tensor& features, const Tensor& gradient) {
+  // the last layer once more, of which only the weight wants a gradient, one of its own
+  const auto fixed = [](const Parameter& parameter) {
+    return Parameter{.name = parameter.name, .value = parameter.value, .grad = {}, .frozen = true};
+  };
+  Parameter weight = fixed(*decoder_.conv_out.weight), bias = fixed(*decoder_.conv_out.bias);
+  Parameter gamma = fixed(*decoder_.norm_out.gamma), beta = fixed(*decoder_.norm_out.beta);
+  weight.frozen = false;
+  GroupNorm norm = decoder_.norm_out;
+  norm.gamma = &gamma, norm.beta = &beta;
+  Tape layer(backend(), GradientMode(tape.compute()), tape.context().stop);
+  const Value pictures = conv2d(layer, layer.value(features), weight, &bias, {.norm = &norm});
+  layer.add_grad(pictures, gradient);
+  layer.backward();
+  const DeviceDouble sum(tape);
+  tape.ops().squared_norm({sum.data(), weight.grad.f32(), weight.num_elements()}, tape.context());
+  return std::sqrt(sum.read());
 }
 
 Value Vqgan::lookup(Tape& tape, const Tensor& indices, int64_t batch, int64_t rows,
@@ -319,30 +347,6 @@ Value Vqgan::gumbel_logits(Tape& tape, const Value& prequant) {
 
 // --- whole batches ---------------------------------------------------------------------------
 
-void Vqgan::check_images(std::span<const float> images, int64_t batch, int64_t height,
-                         int64_t width) const {
-  VILG_CHECK(batch >= 1, kInvalidArgument, "Expected at least one image, received %lld", ll(batch));
-  const int64_t reduction = config_.reduction();
-  VILG_CHECK(height >= reduction && width >= reduction && height % reduction == 0 &&
-                 width % reduction == 0,
-             kShapeMismatch,
-             "Expected image sides that are multiples of %lld (pixels to a code), received %lld x "
-             "%lld",
-             ll(reduction), ll(height), ll(width));
-  const int64_t expected = batch * config_.image_channels * height * width;
-  VILG_CHECK(static_cast<int64_t>(images.size()) == expected, kShapeMismatch,
-             "Expected images of %lld x %lld x %lld x %lld = %lld values, received %zu", ll(batch),
-             ll(config_.image_channels), ll(height), ll(width), ll(expected), images.size());
-}
-
-Value Vqgan::upload(Tape& tape, std::span<const float> images, int64_t first, int64_t count,
-                    int64_t height, int64_t width) {
-  const int64_t size = config_.image_channels * height * width;
-  return to_channels_last(
-      tape, tape.value(backend().upload(images.data() + first * size, DType::kFloat32,
-                                        {count, config_.image_channels, height, width})));
-}
-
 Vqgan::Encoding Vqgan::encode(std::span<const float> images, int64_t batch, int64_t height,
                               int64_t width, const StopFlag* stop) {
   check_images(images, batch, height, width);
@@ -353,19 +357,14 @@ Vqgan::Encoding Vqgan::encode(std::span<const float> images, int64_t batch, int6
   const int64_t together = std::max<int64_t>(1, kPassPixels / (height * width));
   for (int64_t first = 0; first < batch; first += together) {
     const int64_t count = std::min(together, batch - first);
-    Tape tape(backend(), precision_, stop);
+    Tape tape(backend(), precision(), stop);
     const Value prequant = encode(tape, upload(tape, images, first, count, height, width));
     Tensor indices;
     if (config_.quantizer == Quantizer::kNearest) {
       indices = quantize(tape, prequant, *codebook_, 0, 0).indices;
     } else {
       const Value logits = gumbel_logits(tape, prequant);
-      indices = backend().empty(DType::kInt32, {count * codes});
-      ArgmaxParams params;
-      params.indices = indices.as<int32_t>();
-      params.values = logits->data.f32();
-      params.rows = count * codes, params.n = config_.codebook_size;
-      tape.ops().argmax(params, tape.context());
+      indices = largest(tape, logits->data);
     }
     backend().copy_out(encoding.indices.data() + first * codes, indices.data(),
                        indices.size_bytes());
@@ -378,25 +377,15 @@ Vqgan::Encoding Vqgan::encode(std::span<const float> images, int64_t batch, int6
 
 std::vector<float> Vqgan::decode(std::span<const int32_t> indices, int64_t batch, int64_t rows,
                                  int64_t columns, const StopFlag* stop) {
-  VILG_CHECK(batch >= 1 && rows >= 1 && columns >= 1, kInvalidArgument,
-             "Expected at least one image of at least one code, received %lld of %lld x %lld",
-             ll(batch), ll(rows), ll(columns));
+  check_indices(indices, batch, rows, columns);
   const int64_t codes = rows * columns;
-  VILG_CHECK(static_cast<int64_t>(indices.size()) == batch * codes, kShapeMismatch,
-             "Expected %lld x %lld x %lld indices, received %zu", ll(batch), ll(rows), ll(columns),
-             indices.size());
-  for (size_t i = 0; i < indices.size(); ++i) {
-    VILG_CHECK(indices[i] >= 0 && indices[i] < config_.codebook_size, kInvalidArgument,
-               "Expected image ids from 0 to %lld, received %d at position %zu",
-               ll(config_.codebook_size - 1), indices[i], i);
-  }
   const int64_t side = config_.reduction();
   const int64_t pixels = codes * side * side, size = pixels * config_.image_channels;
   std::vector<float> images(static_cast<size_t>(batch * size));
   const int64_t together = std::max<int64_t>(1, kPassPixels / pixels);
   for (int64_t first = 0; first < batch; first += together) {
     const int64_t count = std::min(together, batch - first);
-    Tape tape(backend(), precision_, stop);
+    Tape tape(backend(), precision(), stop);
     const Tensor ids =
         backend().upload(indices.data() + first * codes, DType::kInt32, {count * codes});
     const Value pictures =
@@ -410,14 +399,12 @@ std::vector<float> Vqgan::decode(std::span<const int32_t> indices, int64_t batch
 VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t batch,
                                         int64_t height, int64_t width,
                                         const VqganLossWeights& weights, float scale,
-                                        const GradientMode& mode, const StopFlag* stop) {
+                                        const GradientMode& mode, const StopFlag* stop,
+                                        const PictureLoss& picture_loss) {
   VILG_CHECK(config_.quantizer == Quantizer::kNearest, kUnsupported,
              "Training is implemented for the nearest quantizer; this image tokenizer has the "
              "gumbel quantizer, which can encode and decode");
-  VILG_CHECK(precision_ == DType::kFloat32, kUnsupported,
-             "Gradients need a model in float32 (load it with precision: 'float32'), received one "
-             "in %s",
-             dtype_name(precision_));
+  check_trainable();
   for (const float weight :
        {weights.reconstruction, weights.absolute, weights.commitment, weights.codebook}) {
     VILG_CHECK(weight >= 0 && std::isfinite(weight), kInvalidArgument,
@@ -437,7 +424,8 @@ VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t b
   backend().copy_out(losses.indices.data(), quantized.indices.data(),
                      quantized.indices.size_bytes());
 
-  const Value reconstruction = decode(tape, quantized.codes);
+  const Value features = decode_features(tape, quantized.codes);
+  const Value reconstruction = paint(tape, features);
   losses.reconstruction =
       mean_squared_error(tape, reconstruction, pictures->data, scale * weights.reconstruction);
   losses.absolute =
@@ -445,6 +433,14 @@ VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t b
   losses.total = weights.reconstruction * losses.reconstruction +
                  weights.absolute * losses.absolute +
                  (weights.commitment + weights.codebook) * losses.quantization;
+  if (picture_loss) {
+    losses.total += picture_loss({.tape = tape,
+                                  .pictures = pictures,
+                                  .reconstruction = reconstruction,
+                                  .last_layer_norm = [&](const Tensor& gradient) {
+                                    return last_layer_norm(tape, features->data, gradient);
+                                  }});
+  }
   tape.backward();
   return losses;
 }

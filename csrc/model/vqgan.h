@@ -1,11 +1,11 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
-#include "autograd/image_ops.h"
-#include "model/parameters.h"
+#include "model/image_tokenizer.h"
 
 namespace vilg {
 
@@ -56,15 +56,26 @@ struct VqganLosses {
   Tensor prequant;               // (B*h*w, D): the encoder's outputs, from which codes are revived
 };
 
+// What losses of the decoder's pictures see. Gradients go into `reconstruction`.
+struct Reconstruction {
+  Tape& tape;
+  const Value& pictures;        // (B, height, width, C)
+  const Value& reconstruction;  // like the pictures; its gradient so far is that of the errors
+  // Euclidean norm of the gradient by the decoder's last weight, for a gradient by its pictures.
+  std::function<double(const Tensor& gradient)> last_layer_norm;
+};
+// Gives the value that the loss adds to the total.
+using PictureLoss = std::function<double(const Reconstruction&)>;
+
 // The image tokenizer of ERNIE-ViLG: taming-transformers' encoder, quantizer and decoder.
-class Vqgan {
+class Vqgan final : public ImageTokenizer {
  public:
   Vqgan(Backend& backend, const VqganConfig& config, DType precision);
 
   const VqganConfig& config() const { return config_; }
-  ParameterList& parameters() { return parameters_; }
-  Backend& backend() const { return parameters_.backend(); }
-  DType precision() const { return precision_; }
+  int64_t resolution() const override { return config_.resolution; }
+  int64_t reduction() const override { return config_.reduction(); }
+  int64_t codebook_size() const override { return config_.codebook_size; }
   Parameter& codebook() { return *codebook_; }  // (codebookSize, codebookDim)
 
   // --- the parts, on a tape; pictures (B, height, width, 3), latents (B, h, w, .) ---
@@ -78,22 +89,20 @@ class Vqgan {
   Value gumbel_logits(Tape& tape, const Value& prequant);
 
   // --- whole batches in host memory ---
-  struct Encoding {
-    std::vector<int32_t> indices;  // (B, h*w)
-    std::vector<float> prequant;   // (B, D, h, w)
-  };
-  // images (B, 3, height, width) in [-1, 1]; sides are multiples of the reduction.
+  // prequant: the encoder's vectors (B, codebookDim, h, w)
   Encoding encode(std::span<const float> images, int64_t batch, int64_t height, int64_t width,
-                  const StopFlag* stop = nullptr);
-  // indices (B, rows * columns) -> (B, 3, rows * reduction, columns * reduction), not clamped
+                  const StopFlag* stop = nullptr) override;
+  // not clamped
   std::vector<float> decode(std::span<const int32_t> indices, int64_t batch, int64_t rows,
-                            int64_t columns, const StopFlag* stop = nullptr);
+                            int64_t columns, const StopFlag* stop = nullptr) override;
 
   // Adds `scale` times the gradients of the weighted losses to the weights' gradients. mode.compute
-  // may be bfloat16 while the weights are float32. Nearest quantizer only.
+  // may be bfloat16 while the weights are float32. `picture_loss`, where given, is asked for more
+  // gradient before it goes back through the decoder. Nearest quantizer only.
   VqganLosses accumulate_gradients(std::span<const float> images, int64_t batch, int64_t height,
                                    int64_t width, const VqganLossWeights& weights, float scale,
-                                   const GradientMode& mode, const StopFlag* stop = nullptr);
+                                   const GradientMode& mode, const StopFlag* stop = nullptr,
+                                   const PictureLoss& picture_loss = nullptr);
 
  private:
   struct Convolution {
@@ -135,16 +144,12 @@ class Vqgan {
   Value run(Tape& tape, Value x, const AttentionBlock& block);
   Value run(Tape& tape, Value x, const Level& level);
   Value run(Tape& tape, Value x, const Middle& middle);
-
-  void check_images(std::span<const float> images, int64_t batch, int64_t height,
-                    int64_t width) const;
-  // The next pictures that go through together, from `first` on.
-  Value upload(Tape& tape, std::span<const float> images, int64_t first, int64_t count,
-               int64_t height, int64_t width);
+  // The decoder but for its last layer, and that.
+  Value decode_features(Tape& tape, const Value& latents);
+  Value paint(Tape& tape, const Value& features);
+  double last_layer_norm(Tape& tape, const Tensor& features, const Tensor& gradient);
 
   VqganConfig config_;
-  DType precision_;
-  ParameterList parameters_;
   Half encoder_, decoder_;
   Convolution quant_conv_, post_quant_conv_, gumbel_;
   Parameter* codebook_;

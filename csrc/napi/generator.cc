@@ -21,20 +21,24 @@ GeneratorConfig generator_config(const Argument& argument) {
   return config;
 }
 
+Napi::Value start(const Napi::CallbackInfo& info, uint64_t seed, std::string path) {
+  return start_model<GeneratorClass, Generator>(
+      info,
+      [config = generator_config(Argument(info, 0, "config")),
+       options = model_options(Argument(info, 1, "options"))] {
+        return std::make_unique<Generator>(*options.backend, config, options.precision);
+      },
+      seed, std::move(path), Argument(info, 3, "control").task_options());
+}
+
 // createGenerator(config, options, seed, control)
 Napi::Value create(const Napi::CallbackInfo& info) {
-  return start_model<GeneratorClass, Generator>(info, generator_config(Argument(info, 0, "config")),
-                                                model_options(Argument(info, 1, "options")),
-                                                seed_argument(Argument(info, 2, "seed")), "",
-                                                Argument(info, 3, "control").task_options());
+  return start(info, seed_argument(Argument(info, 2, "seed")), "");
 }
 
 // loadGenerator(config, options, path, control)
 Napi::Value load(const Napi::CallbackInfo& info) {
-  return start_model<GeneratorClass, Generator>(info, generator_config(Argument(info, 0, "config")),
-                                                model_options(Argument(info, 1, "options")), 0,
-                                                Argument(info, 2, "path").string(),
-                                                Argument(info, 3, "control").task_options());
+  return start(info, 0, Argument(info, 2, "path").string());
 }
 
 // forward(text, valid, image, batch, direction, control)

@@ -1,4 +1,7 @@
-// The image tokenizer (vqgan): created, loaded, encoding, decoding, differentiated, saved.
+// The image tokenizer (vqgan or dvae): created, loaded, encoding, decoding, differentiated, saved.
+#include <functional>
+
+#include "model/dvae.h"
 #include "napi/definitions.h"
 #include "napi/tokenizer_losses.h"
 #include "train/gradient_scope.h"
@@ -6,7 +9,7 @@
 namespace vilg::binding {
 namespace {
 
-using Model = Locked<Vqgan>;
+using Model = Locked<ImageTokenizer>;
 constexpr int64_t kMaxSize = int64_t{1} << 31;  // the model's own limits are lower
 
 VqganConfig vqgan_config(const Argument& argument) {
@@ -25,18 +28,45 @@ VqganConfig vqgan_config(const Argument& argument) {
   return config;
 }
 
+DvaeConfig dvae_config(const Argument& argument) {
+  const auto size = [&](const char* name) { return argument[name].integer(1, kMaxSize); };
+  DvaeConfig config;
+  config.resolution = size("resolution");
+  config.hidden = size("hidden"), config.initial = size("initial");
+  config.blocks_per_group = size("blocksPerGroup"), config.groups = size("groups");
+  config.codebook_size = size("codebookSize");
+  config.epsilon = float_argument(argument["epsilon"], 0, 1);
+  config.validate();
+  return config;
+}
+
+using Make = std::function<std::unique_ptr<ImageTokenizer>()>;
+template <typename Kind, typename Config>
+Make maker(const Config& config, const ModelOptions& options) {
+  return [config, options] {
+    return std::make_unique<Kind>(*options.backend, config, options.precision);
+  };
+}
+
+Napi::Value start(const Napi::CallbackInfo& info, uint64_t seed, std::string path) {
+  constexpr const char* kKinds[] = {"vqgan", "dvae"};
+  const Argument config(info, 0, "config");
+  const ModelOptions options = model_options(Argument(info, 1, "options"));
+  return start_model<ImageTokenizerClass, ImageTokenizer>(
+      info,
+      config["model"].one_of(kKinds) == 0 ? maker<Vqgan>(vqgan_config(config), options)
+                                          : maker<Dvae>(dvae_config(config), options),
+      seed, std::move(path), Argument(info, 3, "control").task_options());
+}
+
 // createImageTokenizer(config, options, seed, control)
 Napi::Value create(const Napi::CallbackInfo& info) {
-  return start_model<ImageTokenizerClass, Vqgan>(
-      info, vqgan_config(Argument(info, 0, "config")), model_options(Argument(info, 1, "options")),
-      seed_argument(Argument(info, 2, "seed")), "", Argument(info, 3, "control").task_options());
+  return start(info, seed_argument(Argument(info, 2, "seed")), "");
 }
 
 // loadImageTokenizer(config, options, path, control)
 Napi::Value load(const Napi::CallbackInfo& info) {
-  return start_model<ImageTokenizerClass, Vqgan>(
-      info, vqgan_config(Argument(info, 0, "config")), model_options(Argument(info, 1, "options")),
-      0, Argument(info, 2, "path").string(), Argument(info, 3, "control").task_options());
+  return start(info, 0, Argument(info, 2, "path").string());
 }
 
 // encode(images, count, control)
@@ -46,10 +76,10 @@ Napi::Value encode(const Napi::CallbackInfo& info, const std::shared_ptr<Model>&
       [tokenizer, images = copied<float>(Argument(info, 0, "images")),
        count = count_argument(Argument(info, 1, "count"))](TaskContext& task) {
         const auto hold = tokenizer->lock.shared(&task.stop);
-        const int64_t side = tokenizer->model.config().resolution;
+        const int64_t side = tokenizer->model.resolution();
         return tokenizer->model.encode(images, count, side, side, &task.stop);
       },
-      [](Napi::Env env, Vqgan::Encoding& encoding) -> Napi::Value {
+      [](Napi::Env env, ImageTokenizer::Encoding& encoding) -> Napi::Value {
         Napi::Object result = Napi::Object::New(env);
         result.Set("indices", to_typed_array(env, encoding.indices));
         result.Set("prequant", to_typed_array(env, encoding.prequant));
@@ -64,8 +94,7 @@ Napi::Value decode(const Napi::CallbackInfo& info, const std::shared_ptr<Model>&
       [tokenizer, indices = copied<int32_t>(Argument(info, 0, "indices")),
        count = count_argument(Argument(info, 1, "count"))](TaskContext& task) {
         const auto hold = tokenizer->lock.shared(&task.stop);
-        const VqganConfig& config = tokenizer->model.config();
-        const int64_t side = config.resolution / config.reduction();
+        const int64_t side = tokenizer->model.resolution() / tokenizer->model.reduction();
         return tokenizer->model.decode(indices, count, side, side, &task.stop);
       },
       [](Napi::Env env, std::vector<float>& images) -> Napi::Value {
@@ -79,16 +108,20 @@ Napi::Value gradients(const Napi::CallbackInfo& info, const std::shared_ptr<Mode
     VqganLosses losses;
     NamedGradients gradients;
   };
+  const auto* vqgan = dynamic_cast<Vqgan*>(&tokenizer->model);
+  VILG_CHECK(vqgan, kUnsupported,
+             "Gradients of single calls are there for a vqgan; this image tokenizer is a dvae, "
+             "which a trainer trains");
   return start_task(
       info.Env(), Argument(info, 3, "control").task_options(),
       [tokenizer, images = copied<float>(Argument(info, 0, "images")),
        count = count_argument(Argument(info, 1, "count")),
        weights = loss_weights(Argument(info, 2, "weights"))](TaskContext& task) {
         const auto hold = tokenizer->lock.exclusive(&task.stop);
-        Vqgan& model = tokenizer->model;
+        Vqgan& model = *model_of<Vqgan>(tokenizer);
         std::vector<Tensor> own;
         const GradientScope scope(model.parameters(), own);
-        const int64_t side = model.config().resolution;
+        const int64_t side = model.resolution();
         Result result;
         result.losses = model.accumulate_gradients(images, count, side, side, weights, 1.0f,
                                                    model.precision(), &task.stop);
@@ -130,10 +163,11 @@ void define_image_tokenizer(Napi::Env env, Napi::Object exports) {
   using Class = ImageTokenizerClass;
   Class::define(
       env, Napi::Object::New(env),
-      {Class::getter<&parameter_count<Vqgan>>("parameterCount"),
-       Class::getter<&device<Vqgan>>("device"), Class::getter<&precision<Vqgan>>("precision"),
-       Class::method<&encode>("encode"), Class::method<&decode>("decode"),
-       Class::method<&gradients>("gradients"), Class::method<&save_model<Vqgan>>("save")});
+      {Class::getter<&parameter_count<ImageTokenizer>>("parameterCount"),
+       Class::getter<&device<ImageTokenizer>>("device"),
+       Class::getter<&precision<ImageTokenizer>>("precision"), Class::method<&encode>("encode"),
+       Class::method<&decode>("decode"), Class::method<&gradients>("gradients"),
+       Class::method<&save_model<ImageTokenizer>>("save")});
   export_function<&create>(exports, "createImageTokenizer");
   export_function<&load>(exports, "loadImageTokenizer");
 }

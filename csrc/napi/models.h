@@ -17,7 +17,7 @@
 #include "core/fair_lock.h"
 #include "model/checkpoint.h"
 #include "model/generator.h"
-#include "model/vqgan.h"
+#include "model/image_tokenizer.h"
 #include "napi/arguments.h"
 #include "napi/async_task.h"
 #include "napi/wrap.h"
@@ -29,13 +29,18 @@ namespace vilg::binding {
 // A model and the lock of its weights.
 template <typename Model>
 struct Locked {
-  template <typename Config>
-  Locked(Backend& backend, const Config& config, DType precision)
-      : model(backend, config, precision) {}
-  Model model;
+  explicit Locked(std::unique_ptr<Model> made) : owned(std::move(made)), model(*owned) {}
+  const std::unique_ptr<Model> owned;
+  Model& model;
   FairLock lock;
 };
-// A share in the model that keeps the lock alive with it.
+// A share in the model, which is a `Kind`, that keeps the lock alive with it.
+template <typename Kind, typename Model>
+std::shared_ptr<Kind> model_of(const std::shared_ptr<Locked<Model>>& locked) {
+  auto* model = dynamic_cast<Kind*>(&locked->model);
+  VILG_CHECK(model, kInternal, "the model is of another kind");
+  return {locked, model};
+}
 template <typename Model>
 std::shared_ptr<Model> model_of(const std::shared_ptr<Locked<Model>>& locked) {
   return {locked, &locked->model};
@@ -54,7 +59,7 @@ struct ModelTraits {
 struct GeneratorTraits : ModelTraits<Generator> {
   static constexpr const char* kName = "Generator";
 };
-struct ImageTokenizerTraits : ModelTraits<Vqgan> {
+struct ImageTokenizerTraits : ModelTraits<ImageTokenizer> {
   static constexpr const char* kName = "ImageTokenizer";
 };
 using GeneratorClass = Wrap<GeneratorTraits>;
@@ -94,16 +99,17 @@ OwnedBatch batch_arguments(const Napi::CallbackInfo& info, size_t first);
 
 // --- what generators and image tokenizers do alike ---
 
-// A fresh model, or one with the weights of a file where `path` is not empty.
-template <typename Class, typename Model, typename Config>
-Napi::Value start_model(const Napi::CallbackInfo& info, Config config, ModelOptions options,
-                        uint64_t seed, std::string path, TaskOptions task_options) {
+// A fresh model, or one with the weights of a file where `path` is not empty. make() gives a
+// std::unique_ptr<Model> whose weights are uninitialised.
+template <typename Class, typename Model, typename Make>
+Napi::Value start_model(const Napi::CallbackInfo& info, Make make, uint64_t seed, std::string path,
+                        TaskOptions task_options) {
   return start_task(
       info.Env(), std::move(task_options),
-      [config = std::move(config), options, seed, path = std::move(path)](TaskContext& task) {
+      [make = std::move(make), seed, path = std::move(path)](TaskContext& task) {
         // a file that is not there or not of the format is noticed before memory is taken
         const auto file = path.empty() ? nullptr : io::SafetensorsFile::open(path);
-        auto locked = std::make_shared<Locked<Model>>(*options.backend, config, options.precision);
+        auto locked = std::make_shared<Locked<Model>>(make());
         if (file) {
           load_parameters(locked->model.parameters(), *file,
                           {.on_progress = [&](double fraction) { task.progress(fraction, 1); },

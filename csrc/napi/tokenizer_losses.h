@@ -1,6 +1,7 @@
 // Image tokenizers' losses across the boundary, for their own gradients and for their trainer.
 #pragma once
 
+#include "model/vqgan.h"
 #include "napi/models.h"
 
 namespace vilg::binding {

@@ -21,7 +21,6 @@
 
 #include <napi.h>
 
-#include <initializer_list>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -49,8 +48,7 @@ class Wrap {
 
   // exports[kName] = the class.
   static void define(Napi::Env env, Napi::Object exports,
-                     std::initializer_list<napi_property_descriptor> members) {
-    std::vector<napi_property_descriptor> all(members);
+                     std::vector<napi_property_descriptor> all) {
     all.push_back(
         {"dispose", nullptr, dispose, nullptr, nullptr, nullptr, napi_default_method, nullptr});
     all.push_back(

@@ -2,10 +2,10 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 
 #include "tests/fixtures.h"
 #include "tests/harness.h"
+#include "tests/temporary_folder.h"
 
 namespace vilg::test {
 namespace {
@@ -27,21 +27,6 @@ const std::vector<ParameterSpec>& specs() {
       {"ones", {4}, {Init::Kind::kOne}}};
   return all;
 }
-
-// A folder of its own, removed with everything in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "vilg-XXXXXX").string();
-    VILG_CHECK(mkdtemp(pattern.data()), kIo, "cannot make %s", pattern.c_str());
-    path_ = pattern;
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  std::string file(const char* name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 std::string message_of(const std::function<void()>& body) {
   try {

@@ -155,8 +155,9 @@ VILG_TEST(vqgan_trainer_stopped_leaves_no_gradient) {
       }
     }
   }
-  EXPECT_ERROR(kInvalidArgument,
-               trainer.accumulate(images, kBatch, {.reconstruction = -1}, 1, nullptr));
+  EXPECT_ERROR(
+      kInvalidArgument,
+      trainer.accumulate(images, kBatch, {.tokenizer = {.reconstruction = -1}}, 1, nullptr));
 }
 
 }  // namespace vilg::test

@@ -4,6 +4,7 @@
 
 #include "model/generator.h"
 #include "train/optimizer.h"
+#include "train/training_state.h"
 
 namespace vilg {
 
@@ -32,8 +33,19 @@ class GeneratorTrainer {
   Losses accumulate(const TokenBatch& batch, const GeneratorLossOptions& options, float scale,
                     const StopFlag* stop);
 
+  Optimizer::Result step(float learning_rate, const StopFlag* stop) {
+    return optimizer_.step(learning_rate, stop);
+  }
+  // Throws away what was gathered.
+  void discard() { generator_->parameters().zero_grad(); }
+
   Optimizer& optimizer() { return optimizer_; }
   Generator& generator() const { return *generator_; }
+
+  // Everything from which training goes on bit for bit.
+  std::vector<TrainedPart> parts() { return {{"", &optimizer_}}; }
+  TrainingExtras extras() const { return {.kind = "generator", .arrays = {}, .averages = {}}; }
+  void restore(const TrainingExtras&) {}
 
  private:
   std::shared_ptr<Generator> generator_;

@@ -37,8 +37,9 @@ Optimizer::Optimizer(ParameterList& parameters, const OptimizerOptions& options)
   }
 }
 
-double Optimizer::gradient_norm(OpContext& context) {
+double Optimizer::gradient_norm() const {
   Backend& backend = parameters_->backend();
+  OpContext context = backend.context(nullptr);
   const auto count = static_cast<int64_t>(parameters_->all().size());
   const Tensor sums = backend.zeros(DType::kUInt8, {count * static_cast<int64_t>(sizeof(double))});
   for (int64_t i = 0; i < count; ++i) {
@@ -66,7 +67,7 @@ Optimizer::Result Optimizer::step(float learning_rate, const StopFlag* stop) {
   if (stop) stop->check();
   OpContext context = backend.context(nullptr);
   Result result;
-  result.gradient_norm = gradient_norm(context);
+  result.gradient_norm = gradient_norm();
   if (!std::isfinite(result.gradient_norm)) {
     parameters_->zero_grad();
     return result;

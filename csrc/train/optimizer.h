@@ -26,6 +26,8 @@ class Optimizer {
   };
   // One update from the gradients gathered so far, which are zero afterwards.
   Result step(float learning_rate, const StopFlag* stop);
+  // Of the gradients gathered so far.
+  double gradient_norm() const;
 
   int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }
@@ -35,8 +37,6 @@ class Optimizer {
   Tensor& second_moment(size_t index) { return v_[index]; }
 
  private:
-  double gradient_norm(OpContext& context);
-
   ParameterList* parameters_;
   OptimizerOptions options_;
   int64_t steps_ = 0;

@@ -52,16 +52,32 @@ const io::StoredTensor& expect_tensor(const io::SafetensorsFile& file, const std
   return tensor;
 }
 
-Shape length_of(const std::vector<int32_t>& values) {
+template <typename T>
+Shape length_of(const std::vector<T>& values) {
   return {static_cast<int64_t>(values.size())};
+}
+
+std::string steps_key(const TrainedPart& part) { return part.prefix + "steps"; }
+
+// Reads the arrays state.<name> of `expected`, each of the length it has there.
+template <typename T>
+std::map<std::string, std::vector<T>> read_arrays(
+    const io::SafetensorsFile& file, const std::map<std::string, std::vector<T>>& expected,
+    io::StoredType type) {
+  std::map<std::string, std::vector<T>> found;
+  for (const auto& [name, like] : expected) {
+    const io::StoredTensor& tensor = expect_tensor(file, "state." + name, length_of(like), type);
+    std::vector<T>& values = found[name];
+    values.resize(like.size());
+    std::memcpy(values.data(), tensor.data, tensor.size_bytes);
+  }
+  return found;
 }
 
 }  // namespace
 
-void save_training_state(const std::string& path, Optimizer& optimizer,
+void save_training_state(const std::string& path, const std::vector<TrainedPart>& parts,
                          const TrainingExtras& extras, const StopFlag* stop) {
-  ParameterList& parameters = optimizer.parameters();
-  Backend& backend = parameters.backend();
   std::vector<std::vector<float>> held;  // copies on the host while the file is written
   std::vector<io::TensorToWrite> tensors;
   const auto add = [&](std::string name, const Shape& shape, std::vector<float> values) {
@@ -71,78 +87,89 @@ void save_training_state(const std::string& path, Optimizer& optimizer,
                        .shape = dims_of(shape),
                        .data = held.back().data()});
   };
-  const auto download = [&](const Tensor& tensor) {
-    std::vector<float> values(static_cast<size_t>(tensor.num_elements()));
-    backend.copy_out(values.data(), tensor.f32(), tensor.size_bytes());
-    return values;
+  std::map<std::string, std::string> metadata{
+      {"format", kFormat}, {"version", kFormatVersion}, {"kind", extras.kind}};
+  for (const TrainedPart& part : parts) {
+    ParameterList& parameters = part.optimizer->parameters();
+    const auto download = [&](const Tensor& tensor) {
+      std::vector<float> values(static_cast<size_t>(tensor.num_elements()));
+      parameters.backend().copy_out(values.data(), tensor.f32(), tensor.size_bytes());
+      return values;
+    };
+    for (size_t i = 0; i < parameters.specs().size(); ++i) {
+      if (stop) stop->check();
+      const ParameterSpec& spec = parameters.specs()[i];
+      const std::string name = part.prefix + spec.name;
+      const Tensor &m = part.optimizer->first_moment(i), &v = part.optimizer->second_moment(i);
+      add(name, spec.shape, parameters.read(i));
+      add("m." + name, m.shape(), download(m));
+      add("v." + name, v.shape(), download(v));
+    }
+    metadata[steps_key(part)] = std::to_string(part.optimizer->steps());
+  }
+  const auto add_arrays = [&](const auto& arrays, io::StoredType type) {
+    for (const auto& [name, values] : arrays) {
+      tensors.push_back({.name = "state." + name,
+                         .type = type,
+                         .shape = dims_of(length_of(values)),
+                         .data = values.data()});
+    }
   };
-  for (size_t i = 0; i < parameters.specs().size(); ++i) {
-    if (stop) stop->check();
-    const ParameterSpec& spec = parameters.specs()[i];
-    const Tensor &m = optimizer.first_moment(i), &v = optimizer.second_moment(i);
-    add(spec.name, spec.shape, parameters.read(i));
-    add("m." + spec.name, m.shape(), download(m));
-    add("v." + spec.name, v.shape(), download(v));
-  }
-  for (const auto& [name, values] : extras.arrays) {
-    tensors.push_back({.name = "state." + name,
-                       .type = io::StoredType::kI32,
-                       .shape = dims_of(length_of(values)),
-                       .data = values.data()});
-  }
-  std::map<std::string, std::string> metadata{{"format", kFormat},
-                                              {"version", kFormatVersion},
-                                              {"kind", extras.kind},
-                                              {"steps", std::to_string(optimizer.steps())}};
-  for (const auto& [name, value] : extras.numbers) metadata[name] = std::to_string(value);
+  add_arrays(extras.arrays, io::StoredType::kI32);
+  add_arrays(extras.averages, io::StoredType::kF32);
   io::write_safetensors(path, std::move(tensors), metadata, stop);
 }
 
-void load_training_state(const std::string& path, Optimizer& optimizer, TrainingExtras& extras,
-                         const StopFlag* stop) {
+void load_training_state(const std::string& path, const std::vector<TrainedPart>& parts,
+                         TrainingExtras& extras, const StopFlag* stop) {
   const auto file = io::SafetensorsFile::open(path);
-  ParameterList& parameters = optimizer.parameters();
-  Backend& backend = parameters.backend();
   expect_metadata(*file, "format", kFormat);
   expect_metadata(*file, "version", kFormatVersion);
   expect_metadata(*file, "kind", extras.kind);
-  const uint64_t steps = number_of(*file, "steps");
-  std::map<std::string, uint64_t> numbers;
-  for (const auto& [name, value] : extras.numbers) numbers[name] = number_of(*file, name);
 
-  std::vector<const io::StoredTensor*> weights, m, v;
-  for (size_t i = 0; i < parameters.specs().size(); ++i) {
-    const ParameterSpec& spec = parameters.specs()[i];
-    const auto moment = [&](const char* prefix, const Tensor& tensor) {
-      return &expect_tensor(*file, prefix + spec.name, tensor.shape(), io::StoredType::kF32);
-    };
-    weights.push_back(&expect_tensor(*file, spec.name, spec.shape, io::StoredType::kF32));
-    m.push_back(moment("m.", optimizer.first_moment(i)));
-    v.push_back(moment("v.", optimizer.second_moment(i)));
+  struct Loaded {
+    uint64_t steps;
+    std::vector<const io::StoredTensor*> weights, m, v;
+  };
+  std::vector<Loaded> found;
+  size_t expected_tensors = extras.arrays.size() + extras.averages.size();
+  for (const TrainedPart& part : parts) {
+    ParameterList& parameters = part.optimizer->parameters();
+    Loaded& loaded = found.emplace_back(Loaded{number_of(*file, steps_key(part)), {}, {}, {}});
+    for (size_t i = 0; i < parameters.specs().size(); ++i) {
+      const ParameterSpec& spec = parameters.specs()[i];
+      const std::string name = part.prefix + spec.name;
+      const auto moment = [&](const char* prefix, const Tensor& tensor) {
+        return &expect_tensor(*file, prefix + name, tensor.shape(), io::StoredType::kF32);
+      };
+      loaded.weights.push_back(&expect_tensor(*file, name, spec.shape, io::StoredType::kF32));
+      loaded.m.push_back(moment("m.", part.optimizer->first_moment(i)));
+      loaded.v.push_back(moment("v.", part.optimizer->second_moment(i)));
+    }
+    expected_tensors += 3 * parameters.specs().size();
   }
-  std::map<std::string, std::vector<int32_t>> arrays;
-  for (const auto& [name, expected] : extras.arrays) {
-    const io::StoredTensor& tensor =
-        expect_tensor(*file, "state." + name, length_of(expected), io::StoredType::kI32);
-    std::vector<int32_t>& values = arrays[name];
-    values.resize(expected.size());
-    std::memcpy(values.data(), tensor.data, tensor.size_bytes);
-  }
-  const size_t expected_tensors = 3 * parameters.specs().size() + arrays.size();
+  auto arrays = read_arrays(*file, extras.arrays, io::StoredType::kI32);
+  auto averages = read_arrays(*file, extras.averages, io::StoredType::kF32);
   VILG_CHECK(file->tensors().size() == expected_tensors, kCheckpointIncompatible,
              "%s: expected %zu tensors, found %zu", path.c_str(), expected_tensors,
              file->tensors().size());
 
   // from here on nothing can be wrong with the file; the last moment to stop
   if (stop) stop->check();
-  for (size_t i = 0; i < weights.size(); ++i) {
-    parameters.load(i, weights[i]->data, DType::kFloat32);
-    backend.copy_in(optimizer.first_moment(i).data(), m[i]->data, m[i]->size_bytes);
-    backend.copy_in(optimizer.second_moment(i).data(), v[i]->data, v[i]->size_bytes);
+  for (size_t p = 0; p < parts.size(); ++p) {
+    Optimizer& optimizer = *parts[p].optimizer;
+    Backend& backend = optimizer.parameters().backend();
+    const Loaded& loaded = found[p];
+    for (size_t i = 0; i < loaded.weights.size(); ++i) {
+      optimizer.parameters().load(i, loaded.weights[i]->data, DType::kFloat32);
+      backend.copy_in(optimizer.first_moment(i).data(), loaded.m[i]->data, loaded.m[i]->size_bytes);
+      backend.copy_in(optimizer.second_moment(i).data(), loaded.v[i]->data,
+                      loaded.v[i]->size_bytes);
+    }
+    optimizer.set_steps(static_cast<int64_t>(loaded.steps));
   }
-  optimizer.set_steps(static_cast<int64_t>(steps));
-  extras.numbers = std::move(numbers);
   extras.arrays = std::move(arrays);
+  extras.averages = std::move(averages);
 }
 
 }  // namespace vilg

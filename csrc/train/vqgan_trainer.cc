@@ -1,30 +1,50 @@
 #include "train/vqgan_trainer.h"
 
+#include <cmath>
+
 namespace vilg {
 
+void VqganTrainingOptions::check(const VqganConfig& config) const {
+  adversary.check(config.resolution);
+  if (codebook_averages) codebook_averages->validate();
+}
+
 VqganTrainer::VqganTrainer(std::shared_ptr<Vqgan> tokenizer, const OptimizerOptions& options,
-                           const GradientMode& mode)
+                           const GradientMode& mode, const VqganTrainingOptions& training,
+                           const StopFlag* stop)
     : tokenizer_(std::move(tokenizer)),
       mode_(mode),
       optimizer_(tokenizer_->parameters(), options),
-      revival_(tokenizer_->config().codebook_size) {}
+      revival_(tokenizer_->config().codebook_size),
+      adversary_(tokenizer_->backend(), training.adversary, options, stop) {
+  training.check(tokenizer_->config());
+  if (training.codebook_averages) {
+    averages_.emplace(tokenizer_->backend(), tokenizer_->codebook(), *training.codebook_averages);
+  }
+}
 
 VqganTrainer::Accumulated VqganTrainer::accumulate(std::span<const float> images, int64_t batch,
-                                                   const VqganLossWeights& weights, float scale,
+                                                   const Weights& weights, float scale,
                                                    const StopFlag* stop) {
   const int64_t side = tokenizer_->config().resolution;
+  VqganLossWeights of_tokenizer = weights.tokenizer;
+  if (averages_) of_tokenizer.codebook = 0;
   Accumulated result;
   prequant_ = Tensor();  // its memory serves this batch
   try {
-    result.losses =
-        tokenizer_->accumulate_gradients(images, batch, side, side, weights, scale, mode_, stop);
+    result.losses = tokenizer_->accumulate_gradients(
+        images, batch, side, side, of_tokenizer, scale, mode_, stop,
+        [&](const Reconstruction& reconstruction) {
+          return adversary_.accumulate(reconstruction, weights.adversary, scale, result.adversary);
+        });
   } catch (...) {
-    // half a gradient is nobody's
-    tokenizer_->parameters().zero_grad();
+    discard();  // half a gradient is nobody's
     throw;
   }
+  discriminating_ |= adversary_.discriminator() && weights.adversary.discriminator != 0;
   prequant_ = std::move(result.losses.prequant);
   revival_.mark(result.losses.indices);
+  if (averages_) averages_->gather(prequant_, result.losses.indices);
   CodebookUsage usage(tokenizer_->config().codebook_size);
   usage.add(result.losses.indices);
   result.perplexity = usage.perplexity();
@@ -32,9 +52,41 @@ VqganTrainer::Accumulated VqganTrainer::accumulate(std::span<const float> images
   return result;
 }
 
+AdversaryLosses VqganTrainer::measure(std::span<const float> images,
+                                      std::span<const float> reconstructions, int64_t batch,
+                                      const StopFlag* stop) {
+  Backend& backend = tokenizer_->backend();
+  Tape tape(backend, DType::kFloat32, stop);
+  const auto pictures = [&](std::span<const float> values) {
+    return tokenizer_->upload_pictures(tape, values, batch)->data;
+  };
+  return adversary_.measure(backend, pictures(images), pictures(reconstructions), stop);
+}
+
+void VqganTrainer::discard() {
+  tokenizer_->parameters().zero_grad();
+  adversary_.discard();
+  if (averages_) averages_->discard();
+  discriminating_ = false;
+}
+
 Optimizer::Result VqganTrainer::step(float learning_rate, const StopFlag* stop) {
-  const Optimizer::Result result = optimizer_.step(learning_rate, stop);
+  Optimizer::Result result;
+  // before either changes anything
+  const double of_discriminator = discriminating_ ? adversary_.optimizer()->gradient_norm() : 0;
+  if (!std::isfinite(of_discriminator)) {
+    result.gradient_norm = of_discriminator;
+  } else {
+    result = optimizer_.step(learning_rate, stop);
+  }
   revival_.advance();
+  if (!result.applied) {
+    discard();
+    return result;
+  }
+  if (discriminating_) adversary_.optimizer()->step(learning_rate, nullptr);
+  discriminating_ = false;
+  if (averages_) averages_->update(tokenizer_->codebook());
   return result;
 }
 
@@ -49,6 +101,7 @@ int64_t VqganTrainer::revive(int64_t updates, uint64_t seed) {
   for (const Tensor& moment : {optimizer_.first_moment(index), optimizer_.second_moment(index)}) {
     if (moment) zero_rows(tokenizer_->backend(), moment, revived);
   }
+  if (averages_) averages_->reset(tokenizer_->codebook(), revived);
   return static_cast<int64_t>(revived.size());
 }
 
@@ -73,6 +126,32 @@ void VqganTrainer::initialize_codebook(std::span<const float> images, int64_t ba
   vilg::initialize_codebook(backend, tokenizer_->codebook(),
                             backend.upload(vectors.data(), DType::kFloat32, {batch * codes, dim}),
                             seed);
+  if (averages_) averages_->reset(tokenizer_->codebook());
+}
+
+std::vector<TrainedPart> VqganTrainer::parts() {
+  std::vector<TrainedPart> parts{{"", &optimizer_}};
+  if (adversary_.optimizer()) parts.push_back({"discriminator.", adversary_.optimizer()});
+  return parts;
+}
+
+TrainingExtras VqganTrainer::extras() const {
+  TrainingExtras extras{
+      .kind = "image-tokenizer", .arrays = {{"code_ages", revival_.ages()}}, .averages = {}};
+  if (averages_) {
+    extras.averages["code_counts"] = averages_->counts();
+    extras.averages["code_sums"] = averages_->sums();
+  }
+  return extras;
+}
+
+void VqganTrainer::restore(TrainingExtras extras) {
+  revival_.restore(std::move(extras.arrays.at("code_ages")));
+  if (averages_) {
+    averages_->restore(std::move(extras.averages.at("code_counts")),
+                       std::move(extras.averages.at("code_sums")));
+  }
+  discriminating_ = false;
 }
 
 }  // namespace vilg

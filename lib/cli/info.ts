@@ -90,7 +90,8 @@ async function shippedFacts(folder: string): Promise<ModelFacts | null> {
 function modelRows(facts: ModelFacts): [string, string][] {
   const { generator, imageTokenizer, textTokenizer } = facts
   const { layers, hidden, heads, textLength, grid, kernel, attention } = generator.config
-  const { resolution, codebookSize, quantizer } = imageTokenizer.config
+  const { resolution, codebookSize } = imageTokenizer.config
+  const kind = imageTokenizer.config.model === 'dvae' ? 'dvae' : imageTokenizer.config.quantizer
   const { temperature, topK, topP } = facts.samplingDefaults
   return [
     ['model', `${facts.name} (${facts.folder})`],
@@ -103,7 +104,7 @@ function modelRows(facts: ModelFacts): [string, string][] {
     ],
     [
       'image tokenizer',
-      `${millions(imageTokenizer.parameters)} parameters: ${quantizer}, ${resolution} x ${resolution} pixels, ${codebookSize} codes`,
+      `${millions(imageTokenizer.parameters)} parameters: ${kind}, ${resolution} x ${resolution} pixels, ${codebookSize} codes`,
     ],
     ['text tokenizer', `${textTokenizer.tokens} tokens`],
     ['draws with', `temperature ${temperature}, top-k ${topK}, top-p ${topP}`],

@@ -268,7 +268,7 @@ async function openData(
   return StreamData.open({ sources, size, heldOut: { share, seed }, shuffle, onBroken, signal })
 }
 
-async function readTokenizerConfig(folder: string): Promise<ImageTokenizerConfig> {
+async function readTokenizerConfig(folder: string): Promise<Readonly<Required<ImageTokenizerConfig>>> {
   const path = join(folder, CONFIG_FILE)
   return checkImageTokenizerConfig(
     await readJson(path, `Expected an image tokenizer in ${folder}, found no ${CONFIG_FILE}`),
@@ -281,7 +281,7 @@ function configOf(
   flag: number,
   pairs: number,
   changes: object,
-  given: ImageTokenizerConfig | undefined,
+  given: Readonly<Required<ImageTokenizerConfig>> | undefined,
 ): BundleTrainingConfig {
   const isKnown = (DEFAULT_SIZES as readonly number[]).includes(size)
   const config = changeBundleConfig(defaultBundleConfig(isKnown ? size : flag, pairs), changes)

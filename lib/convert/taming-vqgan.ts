@@ -1,10 +1,6 @@
 import type { TensorSource } from '../checkpoint/tensor-source.ts'
 import { VilgError } from '../errors.ts'
-import {
-  checkImageTokenizerConfig,
-  type ImageTokenizerConfig,
-  reductionOf,
-} from '../model/image-tokenizer-config.ts'
+import { checkVqganConfig, type VqganConfig, reductionOf } from '../model/image-tokenizer-config.ts'
 import { imageTokenizerTensors } from '../model/image-tokenizer-tensors.ts'
 import { type Family, type FamilySettings, incompatible, prefixesOf, requireTensors } from './family.ts'
 
@@ -105,12 +101,9 @@ function sizesOf(source: TensorSource, prefix: string): Sizes {
 }
 
 /** Sizes that a file has, but this library cannot have, are the file's fault and not the caller's. */
-function checkedConfig(
-  source: TensorSource,
-  config: ImageTokenizerConfig,
-): Readonly<Required<ImageTokenizerConfig>> {
+function checkedConfig(source: TensorSource, config: VqganConfig): Readonly<Required<VqganConfig>> {
   try {
-    return checkImageTokenizerConfig(config)
+    return checkVqganConfig(config)
   } catch (cause) {
     if (!(cause instanceof VilgError) || cause.code !== 'ERR_VILG_INVALID_ARGUMENT') throw cause
     throw incompatible(source, cause.message)

@@ -1,7 +1,7 @@
-import type { NativeVqganConfig } from '../../types/native-models.d.ts'
-import { VilgError } from '../errors.ts'
+import type { NativeImageTokenizerConfig } from '../../types/native-models.d.ts'
 import { expectInteger, expectOneOf, outOfRange, typeMismatch } from '../validate.ts'
 import { checkConfigKeys, type ConfigKeys } from './config-file.ts'
+import { checkDvaeConfig, type DvaeConfig } from './dvae-config.ts'
 
 /**
  * How vectors become codes: `nearest` takes the code at the smallest Euclidean distance, `gumbel` the largest of a 1 x 1 projection's
@@ -12,7 +12,10 @@ export const QUANTIZERS = Object.freeze(['nearest', 'gumbel'] as const)
 export type Quantizer = (typeof QUANTIZERS)[number]
 
 /** What an image tokenizer is: the `config.json` of its folder. */
-export interface ImageTokenizerConfig {
+export type ImageTokenizerConfig = VqganConfig | DvaeConfig
+
+/** An image tokenizer like those of taming-transformers. */
+export interface VqganConfig {
   /** What kind of model the folder holds; always written to `config.json`. */
   model?: 'vqgan'
   quantizer: Quantizer
@@ -51,20 +54,21 @@ const keys: ConfigKeys = {
 }
 
 /**
- * Checks an image tokenizer's configuration and returns a copy of it with every field.
+ * Checks an image tokenizer's configuration and returns a copy of it with every field. One without `model` is a vqgan's.
  *
- * @throws ERR_VILG_INVALID_ARGUMENT (TypeError, RangeError) for fields that are missing, unknown or out of range;
- *   ERR_VILG_UNSUPPORTED for kinds of tokenizers that this version does not have
+ * @throws ERR_VILG_INVALID_ARGUMENT (TypeError, RangeError) for fields that are missing, unknown or out of range
  */
 export function checkImageTokenizerConfig(config: unknown): Readonly<Required<ImageTokenizerConfig>> {
+  const isDvae = (config as { model?: unknown } | undefined | null)?.model === 'dvae'
+  return isDvae ? checkDvaeConfig(config) : checkVqganConfig(config)
+}
+
+/** The same for a vqgan. */
+export function checkVqganConfig(config: unknown): Readonly<Required<VqganConfig>> {
   const name = 'the image tokenizer config'
-  if ((config as { model?: unknown } | undefined)?.model === 'dvae') {
-    const message = `Expected a vqgan for ${name}, received a dvae, which this version does not have`
-    throw new VilgError('ERR_VILG_UNSUPPORTED', message, { argument: 'model' })
-  }
   checkConfigKeys(name, config, keys)
-  const given = config as ImageTokenizerConfig
-  const size = (key: keyof ImageTokenizerConfig, max: number) =>
+  const given = config as VqganConfig
+  const size = (key: keyof VqganConfig, max: number) =>
     expectInteger(`${key} of ${name}`, given[key], { min: 1, max })
   const sizes = (key: 'multipliers' | 'attentionResolutions', max: number) => {
     const list: unknown = given[key]
@@ -73,7 +77,7 @@ export function checkImageTokenizerConfig(config: unknown): Readonly<Required<Im
     return Object.freeze(checked)
   }
   const checked = {
-    model: expectOneOf(`model of ${name}`, given.model ?? 'vqgan', ['vqgan']),
+    model: expectOneOf(`model of ${name}`, given.model ?? 'vqgan', ['vqgan', 'dvae']) as 'vqgan',
     quantizer: expectOneOf(`quantizer of ${name}`, given.quantizer, QUANTIZERS),
     resolution: size('resolution', 2 ** 14),
     channels: size('channels', 2 ** 14),
@@ -88,9 +92,9 @@ export function checkImageTokenizerConfig(config: unknown): Readonly<Required<Im
   return Object.freeze(checked)
 }
 
-function checkTogether(name: string, config: Required<ImageTokenizerConfig>): void {
+function checkTogether(name: string, config: Required<VqganConfig>): void {
   const { channels, multipliers, resolution, attentionResolutions, quantizer, latentChannels } = config
-  const refuse = (key: keyof ImageTokenizerConfig, expected: string) => {
+  const refuse = (key: keyof VqganConfig, expected: string) => {
     throw outOfRange(`${key} of ${name}`, expected, config[key])
   }
   if (channels % 32 !== 0) refuse('channels', 'a multiple of 32, the groups of its norms,')
@@ -109,12 +113,15 @@ function checkTogether(name: string, config: Required<ImageTokenizerConfig>): vo
 }
 
 /** Pixels of a side to one token. */
-export function reductionOf(config: Pick<ImageTokenizerConfig, 'multipliers'>): number {
-  return 2 ** (config.multipliers.length - 1)
+export function reductionOf(config: Pick<VqganConfig, 'multipliers'> | Pick<DvaeConfig, 'groups'>): number {
+  return 2 ** (('multipliers' in config ? config.multipliers.length : config.groups) - 1)
 }
 
 /** The configuration as the native side takes it. */
-export function nativeImageTokenizerConfig(config: Required<ImageTokenizerConfig>): NativeVqganConfig {
-  const { model: _, multipliers, attentionResolutions, ...rest } = config
+export function nativeImageTokenizerConfig(
+  config: Required<ImageTokenizerConfig>,
+): NativeImageTokenizerConfig {
+  if (config.model === 'dvae') return { ...config }
+  const { multipliers, attentionResolutions, ...rest } = config
   return { ...rest, multipliers: [...multipliers], attentionResolutions: [...attentionResolutions] }
 }

@@ -1,12 +1,12 @@
-import type { ImageTokenizerConfig } from './image-tokenizer-config.ts'
+import type { VqganConfig } from './image-tokenizer-config.ts'
 
-type Sizes = Omit<ImageTokenizerConfig, 'model' | 'resolution' | 'attentionResolutions'> & {
+type Sizes = Omit<VqganConfig, 'model' | 'resolution' | 'attentionResolutions'> & {
   /** Levels, from 0 at full size, that have attention. */
   attentionLevels: ReadonlySet<number>
 }
 
 /**
- * The names and shapes of an image tokenizer's weights, those of taming-transformers (`modules/diffusionmodules/model.py`). Convolutions are
+ * The names and shapes of a vqgan's weights, those of taming-transformers (`modules/diffusionmodules/model.py`). Convolutions are
  * [out, in, height, width].
  */
 export function imageTokenizerTensors(sizes: Sizes): Map<string, readonly number[]> {

@@ -48,8 +48,8 @@ const kind: ModelKind<Readonly<Required<ImageTokenizerConfig>>, NativeImageToken
 }
 
 /**
- * Turns pictures into tokens and back (VQGAN, ERNIE-ViLG 3.1.1). Pictures are B x 3 x S x S float32, planar red, green and blue in
- * [-1, 1], S the `resolution` of the config; tokens are B x n, n = (S / 2^(levels - 1))^2, in raster order. Calls on one tokenizer run one
+ * Turns pictures into tokens and back: a VQGAN (ERNIE-ViLG 3.1.1) or DALL-E's discrete VAE, by its config. Pictures are B x 3 x S x S
+ * float32, planar red, green and blue in [-1, 1], S the `resolution` of the config; tokens are B x n, n = {@link grid}^2, in raster order. Calls on one tokenizer run one
  * after the other.
  */
 export class ImageTokenizer extends Model<ImageTokenizerConfig, NativeImageTokenizer> {
@@ -86,7 +86,8 @@ export class ImageTokenizer extends Model<ImageTokenizerConfig, NativeImageToken
    * Pictures to tokens.
    *
    * @param images B x 3 x S x S in [-1, 1]
-   * @returns `indices` B x n, and `prequant` B x codebookDim x (S / 2^(levels - 1))^2: the encoder's vectors before they became codes
+   * @returns `indices` B x n, and `prequant` B x D x n: what the codes were chosen by, the encoder's vectors of a vqgan (D is its
+   *   codebookDim), the logits of a dvae (D is its codebookSize)
    * @throws ERR_VILG_SHAPE_MISMATCH; ERR_VILG_INVALID_ARGUMENT for values that are not finite, detached and shared arrays;
    *   ERR_VILG_DISPOSED
    */
@@ -103,7 +104,7 @@ export class ImageTokenizer extends Model<ImageTokenizerConfig, NativeImageToken
    * Tokens to pictures.
    *
    * @param indices B x n, 0 to codebookSize - 1
-   * @returns B x 3 x S x S; the network may leave [-1, 1], which is not clamped
+   * @returns B x 3 x S x S; the network of a vqgan may leave [-1, 1], which is not clamped
    * @throws ERR_VILG_SHAPE_MISMATCH; ERR_VILG_INVALID_ARGUMENT for ids out of range, detached and shared arrays; ERR_VILG_DISPOSED
    */
   async decode(indices: Int32Array, options: CountOptions = {}): Promise<Float32Array> {
@@ -120,7 +121,7 @@ export class ImageTokenizer extends Model<ImageTokenizerConfig, NativeImageToken
    * The losses of pictures, and the gradient of their weighted sum by every weight, by name and in the layout of the checkpoint; straight
    * through the quantizer. Does not disturb a trainer of this tokenizer.
    *
-   * @throws ERR_VILG_UNSUPPORTED for tokenizers that are not float32 or not of the nearest quantizer; the errors of {@link encode}
+   * @throws ERR_VILG_UNSUPPORTED for tokenizers that are not float32 or not a vqgan of the nearest quantizer; the errors of {@link encode}
    */
   async gradients(
     images: Float32Array,

@@ -1,6 +1,7 @@
 import { expectOneOf } from '../validate.ts'
 import { checkGeneratorConfig, type GeneratorConfig } from './generator-config.ts'
-import { checkImageTokenizerConfig, type ImageTokenizerConfig } from './image-tokenizer-config.ts'
+import { checkDvaeConfig, type DvaeConfig } from './dvae-config.ts'
+import { checkVqganConfig, type VqganConfig } from './image-tokenizer-config.ts'
 
 // ERNIE-ViLG 4.1 and 5. The text vocabulary is that of BERT's Chinese models; the papers do not give theirs.
 const generator = {
@@ -18,7 +19,7 @@ export const PRESETS = Object.freeze({
   /** The lite generator of ERNIE-ViLG 5: 24 layers, 1024 hidden units, 16 heads. */
   'ernie-vilg-300m': checkGeneratorConfig({ ...generator, layers: 24, hidden: 1024, heads: 16 }),
   /** The image tokenizer of ERNIE-ViLG 4.1: 256 x 256 pixels to 32 x 32 tokens of 8192 codes. */
-  'vqgan-f8-8192': checkImageTokenizerConfig({
+  'vqgan-f8-8192': checkVqganConfig({
     quantizer: 'nearest',
     resolution: 256,
     channels: 128,
@@ -29,14 +30,27 @@ export const PRESETS = Object.freeze({
     codebookSize: 8192,
     codebookDim: 256,
   }),
+  /** DALL-E's image tokenizer: 256 x 256 pixels to 32 x 32 tokens of 8192 codes. */
+  'dvae-f8-8192': checkDvaeConfig({
+    model: 'dvae',
+    resolution: 256,
+    hidden: 256,
+    initial: 128,
+    blocksPerGroup: 2,
+    groups: 4,
+    codebookSize: 8192,
+    epsilon: 0.1,
+  }),
 })
 
 /** A name in {@link PRESETS}. */
 export type PresetName = keyof typeof PRESETS
 /** What a preset is the configuration of. */
 export type PresetConfig<Name extends PresetName> = Name extends `vqgan-${string}`
-  ? ImageTokenizerConfig
-  : GeneratorConfig
+  ? VqganConfig
+  : Name extends `dvae-${string}`
+    ? DvaeConfig
+    : GeneratorConfig
 
 /**
  * A copy of a named configuration, for `Generator.create` or `ImageTokenizer.create`; change what should differ:

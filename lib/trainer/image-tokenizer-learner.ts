@@ -1,17 +1,16 @@
-import type { NativeImageTokenizerTrainer } from '../../types/native-models.d.ts'
-import type { StopFlag, TaskControl } from '../../types/native.d.ts'
+import type { NativeImageTokenizerTrainer, NativeVqganTrainingOptions } from '../../types/native-models.d.ts'
+import type { TaskControl } from '../../types/native.d.ts'
 import { CounterRandom } from '../data/random.ts'
-import type { ImageTokenizerConfig } from '../model/image-tokenizer-config.ts'
-import { vqganDecodeFlops, vqganEncodeFlops } from '../model/flops.ts'
-import { expectTypedArray, outOfRange, typeMismatch } from '../validate.ts'
-import { ignoreStopped } from './generator-learner.ts'
-import { addScaled, type Learner, type LossTerms, type StepSize } from './learner.ts'
+import { discriminatorFlops, lpipsFlops, vqganDecodeFlops, vqganEncodeFlops } from '../model/flops.ts'
+import { callNative } from '../native/call.ts'
+import { addScaled, type LossTerms } from './learner.ts'
 import type { ResolvedTrainerOptions } from './options.ts'
-
-/** Pictures, B x 3 x S x S in [-1, 1]; S is the tokenizer's resolution. */
-export interface ImageTokenizerBatch {
-  images: Float32Array
-}
+import {
+  type ImageTokenizerBatch,
+  type ImageTokenizerEvaluation,
+  PictureLearner,
+  type TrainableVqgan,
+} from './picture-learner.ts'
 
 /** The losses of a step, unweighted (`loss` is the weighted sum), and how the codebook is used. */
 export interface ImageTokenizerTerms extends LossTerms {
@@ -21,6 +20,17 @@ export interface ImageTokenizerTerms extends LossTerms {
   absolute: number
   commitment: number
   codebook: number
+  /** LPIPS of the picture; only with `perceptual`. */
+  perceptual?: number
+  /** Minus the mean logit that the discriminator gives reconstructions; as the next ones, only from its start on. */
+  adversarial?: number
+  /** What `adversarial` was multiplied by: the adaptive weight times that of the discriminator. */
+  adaptiveWeight?: number
+  /** The discriminator's own hinge loss. */
+  discriminator?: number
+  /** Mean logits of real pictures and of reconstructions. */
+  realLogit?: number
+  fakeLogit?: number
   /** e to the entropy of the codes in a batch: how many are in use, if all used ones were used alike. */
   perplexity: number
   /** Different codes in a batch. */
@@ -29,162 +39,132 @@ export interface ImageTokenizerTerms extends LossTerms {
   revived: number
 }
 
-/** What {@link Trainer.evaluate} gives for an image tokenizer: pictures against what becomes of them as tokens. */
-export interface ImageTokenizerEvaluation {
-  /** Mean squared error, of pictures from -1 to 1. */
-  reconstruction: number
-  /** Mean absolute error. */
-  absolute: number
-  /** Peak signal-to-noise ratio of all pixels together, in decibels. */
-  psnr: number
-  /** Of all codes of all pictures. */
-  perplexity: number
-  codesUsed: number
-  images: number
-}
-
-/** What a learner needs of an image tokenizer. */
-export interface TrainableImageTokenizer {
-  readonly config: Readonly<Required<ImageTokenizerConfig>>
-  encode(
-    images: Float32Array,
-    options?: { count?: number; signal?: AbortSignal },
-  ): Promise<{ indices: Int32Array }>
-  decode(indices: Int32Array, options?: { count?: number; signal?: AbortSignal }): Promise<Float32Array>
-}
-
-/** Trains encoder, codebook and decoder on pictures. */
-export class ImageTokenizerLearner implements Learner<
-  ImageTokenizerBatch,
-  ImageTokenizerTerms,
-  ImageTokenizerEvaluation
-> {
+/** Trains encoder, codebook and decoder of a vqgan on pictures, and a discriminator against them where one is asked for. */
+export class ImageTokenizerLearner extends PictureLearner<TrainableVqgan, ImageTokenizerTerms> {
   readonly kind = 'image-tokenizer'
   readonly native: NativeImageTokenizerTrainer
-  readonly #tokenizer: TrainableImageTokenizer
-  readonly #options: ResolvedTrainerOptions
+  /** Whether the discriminator took part in the last step. */
+  #isAgainst = false
 
   constructor(
     native: NativeImageTokenizerTrainer,
-    tokenizer: TrainableImageTokenizer,
+    tokenizer: TrainableVqgan,
     options: ResolvedTrainerOptions,
   ) {
+    super(tokenizer, options)
     this.native = native
-    this.#tokenizer = tokenizer
-    this.#options = options
-  }
-
-  check(name: string, batch: unknown): void {
-    if (typeof batch !== 'object' || batch === null) throw typeMismatch(name, 'an object with images', batch)
-    const { images } = batch as ImageTokenizerBatch
-    expectTypedArray(`${name}.images`, images, Float32Array)
-    if (images.length === 0 || images.length % this.#imageSize() !== 0) {
-      const { resolution } = this.#tokenizer.config
-      const expected = `pictures of 3 x ${resolution} x ${resolution} values`
-      throw outOfRange(`${name}.images`, expected, images, 'ERR_VILG_SHAPE_MISMATCH')
-    }
-  }
-
-  size(batches: readonly ImageTokenizerBatch[]): StepSize {
-    const { resolution, multipliers } = this.#tokenizer.config
-    const side = resolution / 2 ** (multipliers.length - 1)
-    const pairs = batches.reduce((sum, batch) => sum + this.#count(batch), 0)
-    // each product once forward, and twice backward: by the input and by the weights
-    const flops =
-      3 * pairs * (vqganEncodeFlops(this.#tokenizer.config) + vqganDecodeFlops(this.#tokenizer.config))
-    return { pairs, tokens: pairs * side * side, flops }
   }
 
   async begin(batches: readonly ImageTokenizerBatch[], control: TaskControl): Promise<void> {
-    if (!this.#options.initializeCodebook) return
+    if (!this.options.initializeCodebook) return
     // From all micro-batches: the more vectors, the better the codes.
     const images = join(batches)
-    const seed = this.#seedOf(0)
-    await this.native.initializeCodebook(images, images.length / this.#imageSize(), seed, control)
+    await this.native.initializeCodebook(images, this.count({ images }), this.seedOf(0), control)
   }
 
   async accumulate(
     batches: readonly ImageTokenizerBatch[],
     control: TaskControl,
   ): Promise<ImageTokenizerTerms> {
-    const weights = this.#options.lossWeights!
-    const all = batches.reduce((sum, batch) => sum + this.#count(batch), 0)
+    const { lossWeights, perceptual, discriminator } = this.options
+    const isAgainst = discriminator !== undefined && this.native.steps >= discriminator.start
+    this.#isAgainst = isAgainst
+    const weights = {
+      ...lossWeights!,
+      perceptual: perceptual?.weight ?? 0,
+      discriminator: isAgainst ? discriminator.weight : 0,
+    }
+    const all = batches.reduce((sum, batch) => sum + this.count(batch), 0)
     const sums = { total: 0, reconstruction: 0, absolute: 0, commitment: 0, codebook: 0 }
+    const against = {
+      adversarial: 0,
+      adaptiveWeight: 0,
+      discriminator: 0,
+      realLogit: 0,
+      fakeLogit: 0,
+    }
+    let lpips = 0
     let perplexity = 0
     let codesUsed = 0
     for (const batch of batches) {
-      const count = this.#count(batch)
+      const count = this.count(batch)
       const share = count / all
       const result = await this.native.accumulate(batch.images, count, weights, share, control)
       addScaled(sums, result.losses, share)
+      const { perceptual: distance, ...adversary } = result.adversary
+      lpips += distance * share
+      addScaled(against, adversary, share)
       perplexity += result.perplexity * share
       codesUsed = Math.max(codesUsed, result.codesUsed)
     }
     const { total, ...terms } = sums
-    return { loss: total, ...terms, perplexity, codesUsed, revived: 0 }
-  }
-
-  async clear(batches: readonly ImageTokenizerBatch[], stop: StopFlag): Promise<void> {
-    stop.raise()
-    await this.accumulate(batches.slice(0, 1), { stop }).catch(ignoreStopped)
+    return {
+      loss: total,
+      ...terms,
+      ...(perceptual === undefined ? {} : { perceptual: lpips }),
+      ...(isAgainst ? against : {}),
+      perplexity,
+      codesUsed,
+      revived: 0,
+    }
   }
 
   async finish(step: number): Promise<Partial<ImageTokenizerTerms>> {
-    const { reviveAfter } = this.#options
+    const { reviveAfter } = this.options
     if (reviveAfter === 0) return {}
-    return { revived: await this.native.revive(reviveAfter!, this.#seedOf(step)) }
+    return { revived: await this.native.revive(reviveAfter!, this.seedOf(step)) }
   }
 
-  async evaluate(
-    data: AsyncIterable<ImageTokenizerBatch>,
+  protected override async measure(
+    images: Float32Array,
+    reconstructions: Float32Array,
     signal: AbortSignal,
-  ): Promise<ImageTokenizerEvaluation> {
-    const uses = new Float64Array(this.#tokenizer.config.codebookSize)
-    let squared = 0
-    let absolute = 0
-    let values = 0
-    let tokens = 0
-    for await (const batch of data) {
-      this.check('batch', batch)
-      const { images } = batch
-      const count = this.#count(batch)
-      const { indices } = await this.#tokenizer.encode(images, { count, signal })
-      const decoded = await this.#tokenizer.decode(indices, { count, signal })
-      for (const index of indices) uses[index]! += 1
-      for (let i = 0; i < images.length; i++) {
-        // a picture has no values beyond, so neither has what is shown
-        const error = images[i]! - Math.min(1, Math.max(-1, decoded[i]!))
-        squared += error * error
-        absolute += Math.abs(error)
-      }
-      values += images.length
-      tokens += indices.length
-    }
-    if (values === 0) throw outOfRange('data', 'at least one batch', 0)
-    const used = uses.filter((count) => count > 0).map((count) => count / tokens)
-    const reconstruction = squared / values
-    return {
-      reconstruction,
-      absolute: absolute / values,
-      psnr: 10 * Math.log10(4 / reconstruction), // the peak, from -1 to 1, is 2
-      perplexity: Math.exp(-used.reduce((sum, share) => sum + share * Math.log(share), 0)),
-      codesUsed: used.length,
-      images: values / this.#imageSize(),
-    }
+  ): Promise<Partial<ImageTokenizerEvaluation>> {
+    const { discriminator } = this.options
+    const hasPerceptual = this.options.perceptual !== undefined
+    const isTrained = discriminator !== undefined && this.native.steps > discriminator.start
+    if (!hasPerceptual && !isTrained) return {}
+    const { perceptual, realLogit, fakeLogit } = await callNative({ signal }, (control) =>
+      this.native.measure(images, reconstructions, this.count({ images }), control),
+    )
+    return { ...(hasPerceptual ? { perceptual } : {}), ...(isTrained ? { realLogit, fakeLogit } : {}) }
   }
 
-  #imageSize(): number {
-    return 3 * this.#tokenizer.config.resolution ** 2
+  protected flopsOfPicture(): number {
+    const { config } = this.tokenizer
+    const { perceptual, discriminator } = this.options
+    // each product once forward, and twice backward: by the input and by the weights
+    let flops = 3 * (vqganEncodeFlops(config) + vqganDecodeFlops(config))
+    // forward for the picture and its reconstruction, backward by the input
+    if (perceptual !== undefined) flops += 3 * lpipsFlops(config.resolution)
+    // forward and backward by the input for the decoder, then all of it for picture and reconstruction
+    if (this.#isAgainst) flops += 8 * discriminatorFlops(config.resolution, discriminator!)
+    return flops
   }
+}
 
-  #count(batch: ImageTokenizerBatch): number {
-    return batch.images.length / this.#imageSize()
+/** What the native trainer of a vqgan is made with. */
+export function vqganTraining(options: ResolvedTrainerOptions): NativeVqganTrainingOptions {
+  const { perceptual, discriminator, codebookAverages, seed } = options
+  return {
+    ...(perceptual === undefined ? {} : { perceptualWeights: perceptual.weights }),
+    ...(discriminator === undefined
+      ? {}
+      : {
+          discriminator: {
+            channels: discriminator.channels,
+            layers: discriminator.layers,
+            // of its first weights; a stream that no step has
+            seed: new CounterRandom(seed, Number.MAX_SAFE_INTEGER).next(),
+          },
+        }),
+    ...(codebookAverages === undefined ? {} : { codebookAverages }),
   }
+}
 
-  /** A seed for each step, so that no two draw alike and a resumed run draws as an uninterrupted one. */
-  #seedOf(step: number): number {
-    return new CounterRandom(this.#options.seed, step).next()
-  }
+/** What a run says of its losses at its start. */
+export function vqganNotes({ perceptual }: ResolvedTrainerOptions): string[] {
+  return perceptual === undefined ? ['no perceptual loss, as no weights of LPIPS are given'] : []
 }
 
 function join(batches: readonly ImageTokenizerBatch[]): Float32Array {

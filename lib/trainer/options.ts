@@ -7,10 +7,21 @@ import {
   rejectUnknownKeys,
   typeMismatch,
 } from '../validate.ts'
+import { belowOne, positive, resolveWeights } from './checks.ts'
+import {
+  DEFAULT_DVAE_OPTIONS,
+  DEFAULT_VQGAN_OPTIONS,
+  type DvaeTrainerOptions,
+  type ResolvedDvaeOptions,
+  type ResolvedVqganOptions,
+  resolveDvaeOptions,
+  resolveVqganOptions,
+  type VqganTrainerOptions,
+} from './image-tokenizer-options.ts'
 import { SCHEDULES, type Schedule } from './schedule.ts'
 
-/** What a trainer can train. */
-export const TARGET_KINDS = Object.freeze(['generator', 'image-tokenizer'] as const)
+/** What a trainer can train: `image-tokenizer` is a vqgan. */
+export const TARGET_KINDS = Object.freeze(['generator', 'image-tokenizer', 'dvae'] as const)
 
 /** One of {@link TARGET_KINDS}. */
 export type TargetKind = (typeof TARGET_KINDS)[number]
@@ -27,20 +38,11 @@ export interface DirectionWeights {
   imageToText?: number
 }
 
-/** Weights of the losses of an image tokenizer. */
-export interface TokenizerLossWeights {
-  /** Mean squared error of the picture. */
-  reconstruction?: number
-  /** Mean absolute error of the picture. */
-  absolute?: number
-  /** Pulls the encoder's vectors to their codes. */
-  commitment?: number
-  /** Pulls the codes to the vectors that chose them. */
-  codebook?: number
-}
-
-/** Options of a trainer; those not given are in {@link DEFAULT_TRAINER_OPTIONS}. */
-export interface TrainerOptions {
+/**
+ * Options of a trainer; those not given are in {@link DEFAULT_TRAINER_OPTIONS}. Those of {@link VqganTrainerOptions} are for a vqgan
+ * only, those of {@link DvaeTrainerOptions} for a dvae.
+ */
+export interface TrainerOptions extends VqganTrainerOptions, DvaeTrainerOptions {
   /** The highest learning rate, above 0. */
   learningRate?: number
   /** Steps over which it rises from nothing. */
@@ -51,7 +53,7 @@ export interface TrainerOptions {
   totalSteps?: number
   /** What `cosine` ends at; up to `learningRate`. */
   minLearningRate?: number
-  /** How much of the old moments AdamW keeps a step, each from 0 to below 1. */
+  /** How much of the old moments AdamW keeps a step, each from 0 to below 1; 0.5 and 0.9 unless given with a discriminator. */
   betas?: readonly [number, number]
   /** Added to the root of AdamW's second moment; above 0. */
   epsilon?: number
@@ -68,7 +70,7 @@ export interface TrainerOptions {
    * bits in a third more work, and the memory of one layer instead of all.
    */
   recompute?: boolean
-  /** Decides what is random in training (which vectors replace dead codes); 0 to 2^53 - 1. */
+  /** Decides what is random in training (which vectors replace dead codes, the noise of a dvae); 0 to 2^53 - 1. */
   seed?: number
   /** Generators only. */
   directionWeights?: DirectionWeights
@@ -76,16 +78,10 @@ export interface TrainerOptions {
   labelSmoothing?: number
   /** Generators only: weight of the squared logarithm of the softmax's sum, which keeps logits small. */
   zLoss?: number
-  /** Image tokenizers only. */
-  lossWeights?: TokenizerLossWeights
-  /** Image tokenizers only: codes that none of this many steps chose are replaced by vectors of the batch; 0 never does. */
-  reviveAfter?: number
-  /** Image tokenizers only: whether the codebook begins as vectors that the encoder gives for the first batch. */
-  initializeCodebook?: boolean
 }
 
 /** Every option with its value. Options that a target does not have, and unneeded ones of the schedule, are undefined. */
-export interface ResolvedTrainerOptions {
+export interface ResolvedTrainerOptions extends Partial<ResolvedVqganOptions>, Partial<ResolvedDvaeOptions> {
   learningRate: number
   warmupSteps: number
   schedule: Schedule
@@ -102,9 +98,6 @@ export interface ResolvedTrainerOptions {
   directionWeights?: Required<DirectionWeights>
   labelSmoothing?: number
   zLoss?: number
-  lossWeights?: Required<TokenizerLossWeights>
-  reviveAfter?: number
-  initializeCodebook?: boolean
 }
 
 /** The options of a trainer where none are given. */
@@ -124,10 +117,12 @@ export const DEFAULT_TRAINER_OPTIONS = Object.freeze({
   directionWeights: Object.freeze({ textToImage: 1, imageToText: 1 }),
   labelSmoothing: 0,
   zLoss: 0,
-  lossWeights: Object.freeze({ reconstruction: 1, absolute: 0, commitment: 1, codebook: 1 }),
-  reviveAfter: 0,
-  initializeCodebook: true,
+  ...DEFAULT_VQGAN_OPTIONS,
+  ...DEFAULT_DVAE_OPTIONS,
 } as const satisfies TrainerOptions)
+
+/** Those of Adam beside a discriminator, which taming-transformers took over from GANs. */
+const adversarialBetas = [0.5, 0.9] as const
 
 const commonKeys = [
   'learningRate',
@@ -146,7 +141,15 @@ const commonKeys = [
 ] as const
 const kindKeys = {
   generator: ['directionWeights', 'labelSmoothing', 'zLoss'],
-  'image-tokenizer': ['lossWeights', 'reviveAfter', 'initializeCodebook'],
+  'image-tokenizer': [
+    'lossWeights',
+    'perceptual',
+    'discriminator',
+    'codebookAverages',
+    'reviveAfter',
+    'initializeCodebook',
+  ],
+  dvae: ['temperature', 'divergenceWeight', 'straightThrough'],
 } as const satisfies Record<TargetKind, readonly (keyof TrainerOptions)[]>
 
 /** The keys of {@link TrainerOptions} that a target of this kind has. */
@@ -167,7 +170,9 @@ export function resolveTrainerOptions(
     learningRate,
     warmupSteps,
     ...resolveSchedule(options, learningRate, warmupSteps),
-    betas: resolveBetas(given.betas),
+    betas: resolveBetas(
+      options.betas ?? (options.discriminator === undefined ? given.betas : adversarialBetas),
+    ),
     epsilon: positive('epsilon', given.epsilon),
     weightDecay: expectNumber('weightDecay', given.weightDecay, { min: 0 }),
     clipNorm: expectNumber('clipNorm', given.clipNorm, { min: 0 }),
@@ -175,7 +180,7 @@ export function resolveTrainerOptions(
     precision: expectOneOf('precision', given.precision, COMPUTE_PRECISIONS),
     recompute: expectBoolean('recompute', given.recompute),
     seed: expectInteger('seed', given.seed, { min: 0 }),
-    ...(kind === 'generator' ? resolveGeneratorOptions(given) : resolveTokenizerOptions(given)),
+    ...kindResolvers[kind](given),
   }
 }
 
@@ -218,37 +223,11 @@ function resolveGeneratorOptions(given: Required<TrainerOptions>) {
   }
 }
 
-function resolveTokenizerOptions(given: Required<TrainerOptions>) {
-  return {
-    lossWeights: resolveWeights('lossWeights', given.lossWeights, DEFAULT_TRAINER_OPTIONS.lossWeights),
-    reviveAfter: expectInteger('reviveAfter', given.reviveAfter, { min: 0 }),
-    initializeCodebook: expectBoolean('initializeCodebook', given.initializeCodebook),
-  }
-}
-
-function resolveWeights<Key extends string>(
-  name: string,
-  weights: Partial<Record<Key, number>>,
-  defaults: Readonly<Record<Key, number>>,
-): Record<Key, number> {
-  const keys = Object.keys(defaults) as Key[]
-  rejectUnknownKeys(name, weights, keys)
-  const entries = keys.map((key) => {
-    return [key, expectNumber(`${name}.${key}`, weights[key] ?? defaults[key], { min: 0 })] as const
-  })
-  if (entries.every(([, weight]) => weight === 0)) throw outOfRange(name, 'a weight above 0', weights)
-  return Object.fromEntries(entries) as Record<Key, number>
-}
-
-function positive(name: string, value: unknown): number {
-  if (expectNumber(name, value, { min: 0 }) === 0) throw outOfRange(name, 'a number above 0', value)
-  return value as number
-}
-
-function belowOne(name: string, value: unknown): number {
-  if (expectNumber(name, value, { min: 0 }) >= 1) throw outOfRange(name, 'a number from 0 to below 1', value)
-  return value as number
-}
+const kindResolvers = {
+  generator: resolveGeneratorOptions,
+  'image-tokenizer': resolveVqganOptions,
+  dvae: resolveDvaeOptions,
+} as const
 
 function withoutUndefined<T extends object>(values: T): Partial<T> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>

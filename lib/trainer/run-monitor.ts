@@ -33,15 +33,22 @@ export class RunMonitor {
     return new RunMonitor(await RunLog.open(folder.log, step), audience)
   }
 
-  /** Says that the run goes on after step `first`. */
-  async begin(folder: RunFolder, first: number, steps: number): Promise<void> {
+  /** Says that the run goes on after step `first`, and what else there is to say of it. */
+  async begin(folder: RunFolder, first: number, steps: number, notes: readonly string[]): Promise<void> {
     this.#events = await EventFile.create(folder.tensorBoard, first + 1)
     const at = new Date().toISOString()
-    this.#add({ type: first === 0 ? 'start' : 'resume', step: first, at, steps })
+    this.#add({
+      type: first === 0 ? 'start' : 'resume',
+      step: first,
+      at,
+      steps,
+      ...(notes.length === 0 ? {} : { notes }),
+    })
     const { title, progress = process.stderr, peakFlops } = this.#audience
     if (progress === false) return
     this.#progress = new Progress(progress, title, first, steps, peakFlops)
     if (first > 0) this.#progress.note(`goes on after step ${first} of ${steps}`)
+    for (const note of notes) this.#progress.note(note)
   }
 
   /** Tells of a step. */

@@ -207,7 +207,7 @@ class Run<Step extends TrainerStep, Trainer extends TrainingLoop<Step>> {
       await this.#recall(folder)
       if (first >= this.#steps) return
       const data = await this.#openBatches(folder, trainer, checkpoint)
-      await monitor.begin(folder, first, this.#steps)
+      await monitor.begin(folder, first, this.#steps, trainer.notes)
       await this.#trainSteps(folder, trainer, data, monitor)
     } finally {
       await monitor.close()

@@ -8,11 +8,14 @@ import { native } from '../native/binding.ts'
 import { expectString, rejectUnknownKeys, typeMismatch } from '../validate.ts'
 import { readCheckpoint } from './checkpoint.ts'
 import { type GeneratorBatch, GeneratorLearner } from './generator-learner.ts'
-import { ImageTokenizerLearner } from './image-tokenizer-learner.ts'
+import { DvaeLearner } from './dvae-learner.ts'
+import { ImageTokenizerLearner, vqganNotes, vqganTraining } from './image-tokenizer-learner.ts'
 import { optimizerOptions } from './learner.ts'
 import { resolveTrainerOptions, type TrainerOptions, trainerOptionKeys } from './options.ts'
+import type { TrainableDvae, TrainableVqgan } from './picture-learner.ts'
 import {
   type Disposable,
+  type DvaeStep,
   type GeneratorStep,
   type ImageTokenizerStep,
   type TrainerParts,
@@ -32,18 +35,22 @@ export interface ResumeOptions extends TrainerOptions {
 /** A trainer of a generator or of an image tokenizer, by the type of its steps. */
 export type Trainer<Step extends TrainerStep = TrainerStep> = TrainingLoop<
   Step,
-  Step extends ImageTokenizerStep ? ImageTokenizer : Generator
+  Step extends ImageTokenizerStep | DvaeStep ? ImageTokenizer : Generator
 >
 
 /** The class {@link Trainer}: its constructor, which tells targets apart, and its factory. */
 export interface TrainerClass {
   /**
-   * Trains `target`, whose weights change in place. They must be float32, whatever precision the products have.
+   * Trains `target`, whose weights change in place. They must be float32, whatever precision the products have. Of an image tokenizer
+   * that is a dvae, the steps are {@link DvaeStep}s: `new Trainer<DvaeStep>(dvae)`.
    *
    * @throws `ERR_VILG_UNSUPPORTED` for weights of another type, and for targets that cannot be trained
    */
   new (target: Generator, options?: TrainerOptions): Trainer<GeneratorStep>
-  new (target: ImageTokenizer, options?: TrainerOptions): Trainer<ImageTokenizerStep>
+  new <Step extends ImageTokenizerStep | DvaeStep = ImageTokenizerStep>(
+    target: ImageTokenizer,
+    options?: TrainerOptions,
+  ): Trainer<Step>
   /**
    * Goes on from what {@link TrainingLoop.save} wrote, bit for bit as if there had been no break, if the device is the same and
    * no option is changed. The trainer makes its target, which goes with it when it is disposed of.
@@ -130,11 +137,27 @@ function partsOf(target: TrainerTarget, options: TrainerOptions | undefined, own
     return { ...common, target, learner, options: resolved, model: { ...target.config } }
   }
   if (target instanceof ImageTokenizer) {
-    const resolved = resolveTrainerOptions('image-tokenizer', options)
+    const model = { ...target.config }
+    const isDvae = target.config.model === 'dvae'
+    const resolved = resolveTrainerOptions(isDvae ? 'dvae' : 'image-tokenizer', options)
+    const shared = { ...common, target, options: resolved, model }
     target.life.check()
-    const core = native().createImageTokenizerTrainer(target.handle, optimizerOptions(resolved))
-    const learner = new ImageTokenizerLearner(core, target, resolved)
-    return { ...common, target, learner, options: resolved, model: { ...target.config } }
+    if (isDvae) {
+      const core = native().createDvaeTrainer(target.handle, optimizerOptions(resolved))
+      const dvae = target as TrainableDvae
+      return { ...shared, learner: new DvaeLearner(core, dvae, resolved) }
+    }
+    const core = native().createImageTokenizerTrainer(
+      target.handle,
+      optimizerOptions(resolved),
+      vqganTraining(resolved),
+    )
+    const vqgan = target as TrainableVqgan
+    return {
+      ...shared,
+      learner: new ImageTokenizerLearner(core, vqgan, resolved),
+      notes: vqganNotes(resolved),
+    }
   }
   if ((target as { generator?: unknown } | undefined)?.generator instanceof Generator) {
     const text =

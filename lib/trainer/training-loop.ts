@@ -6,13 +6,11 @@ import { Lifetime } from '../native/lifetime.ts'
 import { expectInteger, expectString, rejectUnknownKeys, typeMismatch } from '../validate.ts'
 import { type CheckpointHeader, writeCheckpoint } from './checkpoint.ts'
 import type { GeneratorBatch, GeneratorEvaluation, GeneratorTerms } from './generator-learner.ts'
-import type {
-  ImageTokenizerBatch,
-  ImageTokenizerEvaluation,
-  ImageTokenizerTerms,
-} from './image-tokenizer-learner.ts'
+import type { DvaeTerms } from './dvae-learner.ts'
+import type { ImageTokenizerTerms } from './image-tokenizer-learner.ts'
 import type { Learner, LossTerms } from './learner.ts'
 import type { ResolvedTrainerOptions, TargetKind } from './options.ts'
+import type { ImageTokenizerBatch, ImageTokenizerEvaluation } from './picture-learner.ts'
 import { learningRateAt } from './schedule.ts'
 
 /** What is said of every step. */
@@ -35,8 +33,10 @@ export interface StepReport {
 export type GeneratorStep = StepReport & GeneratorTerms
 /** A step of an image tokenizer's training. */
 export type ImageTokenizerStep = StepReport & ImageTokenizerTerms
+/** A step of a dvae's training. */
+export type DvaeStep = StepReport & DvaeTerms
 /** A step of any training. */
-export type TrainerStep = GeneratorStep | ImageTokenizerStep
+export type TrainerStep = GeneratorStep | ImageTokenizerStep | DvaeStep
 
 /** Options of {@link Trainer.fit}. */
 export interface FitOptions {
@@ -54,8 +54,13 @@ interface Kinds {
     terms: ImageTokenizerTerms
     evaluation: ImageTokenizerEvaluation
   }
+  dvae: { batch: ImageTokenizerBatch; terms: DvaeTerms; evaluation: ImageTokenizerEvaluation }
 }
-type KindOf<Step> = Step extends ImageTokenizerTerms ? 'image-tokenizer' : 'generator'
+type KindOf<Step> = Step extends DvaeTerms
+  ? 'dvae'
+  : Step extends ImageTokenizerTerms
+    ? 'image-tokenizer'
+    : 'generator'
 /** The batches of a trainer with steps of this type. */
 export type BatchOf<Step> = Kinds[KindOf<Step>]['batch']
 /** What such a trainer's `evaluate` gives. */
@@ -76,6 +81,8 @@ export interface TrainerParts<Step, Target extends Disposable = Disposable> {
   model: Record<string, unknown>
   /** Set where the trainer has to dispose of the target too. */
   owned: boolean
+  /** What a run shall say of the training at its start. */
+  notes?: readonly string[]
   /** Has the target dispose of the trainer first; gives a function that ends this. */
   adopt?(trainer: Disposable): () => void
 }
@@ -111,6 +118,11 @@ export class TrainingLoop<Step extends TrainerStep, Target extends Disposable = 
   /** The kind of the target. */
   get kind(): TargetKind {
     return this.#parts.learner.kind
+  }
+
+  /** @internal What a run says at its start. */
+  get notes(): readonly string[] {
+    return this.#parts.notes ?? []
   }
 
   /** The options in force, defaults included. */

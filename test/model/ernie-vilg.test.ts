@@ -7,12 +7,12 @@ import {
   Generator,
   type GeneratorConfig,
   ImageTokenizer,
-  type ImageTokenizerConfig,
+  type VqganConfig,
   TextTokenizer,
 } from '../../lib/index.ts'
 import { fixture, refuses, temporaryFolder, tinyConfig } from './helpers.ts'
 
-const tokenizerConfig: ImageTokenizerConfig = {
+const tokenizerConfig: VqganConfig = {
   quantizer: 'nearest',
   resolution: 12,
   channels: 32,
@@ -27,7 +27,7 @@ const words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', ...'一个红色的
 
 async function parts(
   t: ExecutionContext,
-  changes: { generator?: Partial<GeneratorConfig>; imageTokenizer?: Partial<ImageTokenizerConfig> } = {},
+  changes: { generator?: Partial<GeneratorConfig>; imageTokenizer?: Partial<VqganConfig> } = {},
 ) {
   const textTokenizer = TextTokenizer.fromVocabulary(words)
   const config = tinyConfig({ textVocab: textTokenizer.vocabSize, ...changes.generator })

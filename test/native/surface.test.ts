@@ -34,6 +34,7 @@ const surface = {
   createImageTokenizer: 'function',
   loadImageTokenizer: 'function',
   createGeneratorTrainer: 'function',
+  createDvaeTrainer: 'function',
   createImageTokenizerTrainer: 'function',
 } as const satisfies Record<keyof NativeBinding, 'string' | 'function' | 'class'>
 

@@ -1,13 +1,13 @@
 import test from 'ava'
 import { changeBundleConfig, DEFAULT_SIZES, defaultBundleConfig } from '../../lib/trainer/bundle/config.ts'
 import { checkGeneratorConfig } from '../../lib/model/generator-config.ts'
-import { checkImageTokenizerConfig } from '../../lib/model/image-tokenizer-config.ts'
+import { checkVqganConfig } from '../../lib/model/image-tokenizer-config.ts'
 import { resolveTrainerOptions } from '../../lib/trainer/options.ts'
 
 test('the defaults fit each other for every size', (t) => {
   for (const size of DEFAULT_SIZES) {
     const { imageTokenizer, generator } = changeBundleConfig(defaultBundleConfig(size, 1000), {})
-    const tokenizer = checkImageTokenizerConfig(imageTokenizer.model)
+    const tokenizer = checkVqganConfig(imageTokenizer.model)
     const model = checkGeneratorConfig({ ...generator.model, textVocab: 100 })
     t.is(tokenizer.resolution, size)
     t.is(model.grid, tokenizer.resolution / 2 ** (tokenizer.multipliers.length - 1))

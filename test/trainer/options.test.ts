@@ -1,4 +1,6 @@
+import { resolve } from 'node:path'
 import test from 'ava'
+import { annealedAt } from '../../lib/trainer/annealing.ts'
 import { resolveTrainerOptions, trainerOptionKeys } from '../../lib/trainer/options.ts'
 import { learningRateAt } from '../../lib/trainer/schedule.ts'
 
@@ -43,10 +45,30 @@ test('defaults, and what each kind of target has', (t) => {
   const tokenizer = resolveTrainerOptions('image-tokenizer', { lossWeights: { commitment: 0.25 } })
   t.deepEqual(tokenizer.lossWeights, { reconstruction: 1, absolute: 0, commitment: 0.25, codebook: 1 })
   t.is(tokenizer.labelSmoothing, undefined)
+  t.deepEqual(
+    [tokenizer.discriminator, tokenizer.perceptual, tokenizer.codebookAverages],
+    [undefined, undefined, undefined],
+  )
+  t.deepEqual(tokenizer.betas, [0.9, 0.95])
+  const adversarial = resolveTrainerOptions('image-tokenizer', {
+    perceptual: { weights: 'lpips.safetensors' },
+    discriminator: { start: 7 },
+    codebookAverages: {},
+  })
+  t.deepEqual(adversarial.betas, [0.5, 0.9])
+  t.deepEqual(adversarial.perceptual, { weights: resolve('lpips.safetensors'), weight: 1 })
+  t.deepEqual(adversarial.discriminator, { start: 7, weight: 0.8, channels: 64, layers: 3 })
+  t.deepEqual(adversarial.codebookAverages, { decay: 0.99, epsilon: 1e-5 })
+  const dvae = resolveTrainerOptions('dvae', { temperature: 0.9 })
+  t.is(dvae.temperature, 0.9)
+  t.deepEqual(dvae.divergenceWeight, { from: 0, to: 6.6, steps: 5000 })
+  t.is(dvae.lossWeights, undefined)
   // what was resolved can be given again, as resuming does
   for (const [kind, options] of [
     ['generator', generator],
     ['image-tokenizer', tokenizer],
+    ['image-tokenizer', adversarial],
+    ['dvae', dvae],
   ] as const) {
     t.deepEqual(resolveTrainerOptions(kind, options), options)
     t.deepEqual(resolveTrainerOptions(kind, JSON.parse(JSON.stringify(options)) as object), options)
@@ -87,7 +109,41 @@ test('bad options', (t) => {
   for (const [options, message] of bad) {
     t.throws(() => resolveTrainerOptions('generator', options), { ...invalid, message })
   }
-  t.throws(() => resolveTrainerOptions('image-tokenizer', { zLoss: 1 }), invalid)
+  const badTokenizer: [object, RegExp][] = [
+    [{ zLoss: 1 }, /unknown key "zLoss"/],
+    [{ temperature: 1 }, /unknown key "temperature"/],
+    [{ perceptual: {} }, /perceptual.weights/],
+    [{ perceptual: { weights: 'a', weight: 0 } }, /a number above 0 for perceptual.weight/],
+    [{ discriminator: { start: -1 } }, /discriminator.start/],
+    [{ discriminator: { weight: 0 } }, /discriminator.weight/],
+    [{ discriminator: { layers: 9 } }, /discriminator.layers/],
+    [{ discriminator: true }, /discriminator/],
+    [{ codebookAverages: { epsilon: 0 } }, /codebookAverages.epsilon/],
+  ]
+  for (const [options, message] of badTokenizer) {
+    t.throws(() => resolveTrainerOptions('image-tokenizer', options), { ...invalid, message })
+  }
+  const badDvae: [object, RegExp][] = [
+    [{ lossWeights: {} }, /unknown key "lossWeights"/],
+    [{ temperature: '1' }, /a number or \{ from, to, steps \} for temperature/],
+    [{ temperature: { from: 1, to: 0, steps: 5 } }, /temperature.to/],
+    [{ divergenceWeight: { from: 0, to: 1, steps: 0 } }, /divergenceWeight.steps/],
+    [{ divergenceWeight: -1 }, /divergenceWeight/],
+    [{ straightThrough: 1 }, /straightThrough/],
+  ]
+  for (const [options, message] of badDvae) {
+    t.throws(() => resolveTrainerOptions('dvae', options), { ...invalid, message })
+  }
   t.throws(() => resolveTrainerOptions('image-tokenizer', { reviveAfter: 0.5 }), invalid)
   t.throws(() => resolveTrainerOptions('image-tokenizer', { initializeCodebook: 1 as never }), invalid)
+})
+
+test('an annealed value goes along half a cosine and stays', (t) => {
+  t.is(annealedAt(1e9, 3), 3)
+  const plan = { from: 1, to: 0.5, steps: 100 }
+  t.is(annealedAt(0, plan), 1)
+  t.is(annealedAt(50, plan), 0.75)
+  t.is(annealedAt(100, plan), 0.5)
+  t.is(annealedAt(1000, plan), 0.5)
+  t.true(annealedAt(10, plan) > 0.95) // slow at first
 })

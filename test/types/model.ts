@@ -7,7 +7,8 @@ import {
   Generator,
   type GeneratorConfig,
   ImageTokenizer,
-  type ImageTokenizerConfig,
+  type DvaeConfig,
+  type VqganConfig,
   type Precision,
   preset,
   TextTokenizer,
@@ -45,7 +46,8 @@ export type Positive = [
   Expect<Equal<Awaited<ReturnType<typeof ErnieVilg.load>>, ErnieVilg>>,
   Expect<Equal<Parameters<typeof ErnieVilg.load>[0], string | undefined>>,
   Expect<Equal<ReturnType<typeof preset<'ernie-vilg-10b'>>, GeneratorConfig>>,
-  Expect<Equal<ReturnType<typeof preset<'vqgan-f8-8192'>>, ImageTokenizerConfig>>,
+  Expect<Equal<ReturnType<typeof preset<'vqgan-f8-8192'>>, VqganConfig>>,
+  Expect<Equal<ReturnType<typeof preset<'dvae-f8-8192'>>, DvaeConfig>>,
 ]
 
 export async function compiles(signal: AbortSignal): Promise<void> {

@@ -74,6 +74,93 @@ void cross_entropy(float* loss, float* dlogits, const float* logits, int64_t voc
   dlogits[target] = at_target;
 }
 
+void uniform_divergence(float* divergence, float* dlogits, const float* logits, int64_t vocab,
+                        float scale, bool accumulate) {
+  const float infinity = __builtin_inff();
+  vf largest = splat(-infinity);
+  vi nans = {};  // max() and exp() would swallow them
+  // calls body(index, logits, count of them) for the whole row; missing logits read as -inf
+  const auto each = [&](auto body) {
+    int64_t i = 0;
+    for (; i + kWidth <= vocab; i += kWidth) body(i, load(logits + i), (int64_t)kWidth);
+    if (i < vocab) body(i, load_partial(logits + i, vocab - i, -infinity), vocab - i);
+  };
+  each([&](int64_t, vf x, int64_t) {
+    largest = max(x, largest);
+    nans |= x != x;
+  });
+  const float top = hmax(largest);
+  bool defined = top > -infinity && top < infinity;
+  for (int i = 0; i < kWidth; ++i) defined = defined && !nans[i];
+  if (!defined) {
+    *divergence = __builtin_nanf("");
+    for (int64_t i = 0; dlogits && i < vocab; ++i) dlogits[i] = *divergence;
+    return;
+  }
+  // p ln p is 0 where p is: d may be -inf there
+  const auto weighted = [](vf e, vf d) { return select(e > 0.0f, e * d, vf{}); };
+  vf sums = {}, products = {};
+  each([&](int64_t, vf x, int64_t) {
+    const vf d = x - top, e = exp_or_zero(d);
+    sums += e;
+    products += weighted(e, d);
+  });
+  const double sum = hsum(sums), mean = hsum(products) / sum;  // of x - top, under p
+  *divergence = (float)(mean - __builtin_log(sum) + __builtin_log((double)vocab));
+  if (!dlogits) return;
+  const float factor = (float)(scale / sum), average = (float)mean;
+  each([&](int64_t i, vf x, int64_t count) {
+    const vf d = x - top, e = exp_or_zero(d);
+    const vf gradient = factor * weighted(e, d - average);
+    if (count == kWidth) {
+      store(dlogits + i, accumulate ? gradient + load(dlogits + i) : gradient);
+    } else {
+      store_partial(dlogits + i,
+                    accumulate ? gradient + load_partial(dlogits + i, count) : gradient, count);
+    }
+  });
+}
+
+double feature_distance(float* dx, const float* x, const float* y, const float* weights,
+                        int64_t channels, float epsilon, float scale, bool accumulate) {
+  const int64_t vectors = channels / kWidth * kWidth, tail = channels - vectors;
+  const auto read = [&](const float* from, int64_t i) {
+    return i < vectors ? load(from + i) : load_partial(from + i, tail);
+  };
+  vf squares_x = {}, squares_y = {};
+  for (int64_t i = 0; i < channels; i += kWidth) {
+    const vf a = read(x, i), b = read(y, i);
+    squares_x += a * a;
+    squares_y += b * b;
+  }
+  const double length = __builtin_sqrt((double)hsum(squares_x));
+  const float inverse_x = (float)(1 / (length + epsilon));
+  const float inverse_y = (float)(1 / (__builtin_sqrt((double)hsum(squares_y)) + epsilon));
+  vf distances = {}, alongs = {};
+  for (int64_t i = 0; i < channels; i += kWidth) {
+    const vf a = read(x, i), difference = a * inverse_x - read(y, i) * inverse_y;
+    const vf weighted = read(weights, i) * difference;
+    distances += weighted * difference;
+    alongs += weighted * a;
+  }
+  if (!dx) return hsum(distances);
+  // 2 w (u - v) / |x| less its part along x (kernels/image_losses.h)
+  const double twice = length > 0 ? 2.0 * scale * inverse_x : 0.0;
+  const vf a_factor = splat((float)twice);
+  const vf b_factor = splat(length > 0 ? (float)(twice * hsum(alongs) * inverse_x / length) : 0.0f);
+  for (int64_t i = 0; i < channels; i += kWidth) {
+    const vf a = read(x, i), difference = a * inverse_x - read(y, i) * inverse_y;
+    vf gradient = a_factor * read(weights, i) * difference - b_factor * a;
+    if (accumulate) gradient += read(dx, i);
+    if (i < vectors) {
+      store(dx + i, gradient);
+    } else {
+      store_partial(dx + i, gradient, tail);
+    }
+  }
+  return hsum(distances);
+}
+
 constexpr int kDoubles = kWidth / 2;
 typedef float half_vf __attribute__((vector_size(kDoubles * 4), aligned(4), may_alias));
 typedef double vd __attribute__((vector_size(kDoubles * 8)));
@@ -120,7 +207,8 @@ void difference(float* dx, const float* x, const float* y, int64_t n, float scal
 }  // namespace
 
 VILG_SIMD_ENTRY(LossSimd, loss) {
-  static const LossSimd table = {cross_entropy, squared_sum, difference};
+  static const LossSimd table = {cross_entropy, squared_sum, difference, uniform_divergence,
+                                 feature_distance};
   return &table;
 }
 

@@ -15,6 +15,12 @@ struct LossSimd {
   // dx = scale (x - y), or +=; dx may be x or y
   void (*difference)(float* dx, const float* x, const float* y, int64_t n, float scale,
                      bool accumulate);
+  // one row of kernels/image_losses.h's uniform_divergence; dlogits may be null
+  void (*uniform_divergence)(float* divergence, float* dlogits, const float* logits, int64_t vocab,
+                             float scale, bool accumulate);
+  // one row of feature_distance, whose weighted squares it returns; dx may be null
+  double (*feature_distance)(float* dx, const float* x, const float* y, const float* weights,
+                             int64_t channels, float epsilon, float scale, bool accumulate);
 };
 VILG_DECLARE_SIMD(LossSimd, loss)
 

@@ -281,6 +281,54 @@ void fields(AbsoluteErrorParams& p, V&& visit) {
   visit(p.y, bytes(p.num_elements, kF32Type));
 }
 template <typename V>
+void fields(LeakyReluForwardParams& p, V&& visit) {
+  visit(p.out, bytes(p.num_elements, kF32Type));
+  visit(p.x, bytes(p.num_elements, kF32Type));
+}
+template <typename V>
+void fields(LeakyReluBackwardParams& p, V&& visit) {
+  visit(p.dx, bytes(p.num_elements, kF32Type));
+  visit(p.dout, bytes(p.num_elements, kF32Type));
+  visit(p.out, bytes(p.num_elements, kF32Type));
+}
+template <typename V>
+void fields(MaxPoolForwardParams& p, V&& visit) {
+  visit(p.out, bytes(p.batch * (p.height / 2) * (p.width / 2) * p.channels, kF32Type));
+  visit(p.x, bytes(p.batch * p.height * p.width * p.channels, kF32Type));
+}
+template <typename V>
+void fields(MaxPoolBackwardParams& p, V&& visit) {
+  visit(p.dx, bytes(p.batch * p.height * p.width * p.channels, kF32Type));
+  visit(p.dout, bytes(p.batch * (p.height / 2) * (p.width / 2) * p.channels, kF32Type));
+  visit(p.x, bytes(p.batch * p.height * p.width * p.channels, kF32Type));
+}
+template <typename V>
+void fields(GumbelNoiseParams& p, V&& visit) {
+  visit(p.out, bytes(p.rows * p.n, kF32Type));
+  visit(p.x, bytes(p.rows * p.n, kF32Type));
+}
+template <typename V>
+void fields(UniformDivergenceParams& p, V&& visit) {
+  visit(p.divergence, bytes(p.rows, kF32Type));
+  visit(p.dlogits, bytes(p.rows * p.vocab, kF32Type));
+  visit(p.logits, bytes(p.rows * p.vocab, kF32Type));
+}
+template <typename V>
+void fields(LogitLaplaceParams& p, V&& visit) {
+  visit(p.sum, sizeof(double));
+  visit(p.dstats, bytes(p.pixels * p.channels * 2, kF32Type));
+  visit(p.stats, bytes(p.pixels * p.channels * 2, kF32Type));
+  visit(p.targets, bytes(p.pixels * p.channels, kF32Type));
+}
+template <typename V>
+void fields(FeatureDistanceParams& p, V&& visit) {
+  visit(p.sum, sizeof(double));
+  visit(p.dx, bytes(p.rows * p.channels, kF32Type));
+  visit(p.x, bytes(p.rows * p.channels, kF32Type));
+  visit(p.y, bytes(p.rows * p.channels, kF32Type));
+  visit(p.weights, bytes(p.channels, kF32Type));
+}
+template <typename V>
 void fields(AdamWParams& p, V&& visit) {
   visit(p.parameter, bytes(p.num_elements, kF32Type));
   visit(p.low_precision, bytes(p.num_elements, DType::kBFloat16));

@@ -3,7 +3,7 @@ import { type ImageTextPair, type PairSource, shufflePairs } from '../../data/pa
 import { CounterRandom } from '../../data/random.ts'
 import type { TextTokenizer } from '../../tokenizer/text-tokenizer.ts'
 import type { GeneratorBatch } from '../generator-learner.ts'
-import type { ImageTokenizerBatch } from '../image-tokenizer-learner.ts'
+import type { ImageTokenizerBatch } from '../picture-learner.ts'
 import type { BatchOptions } from './training-data.ts'
 
 /**

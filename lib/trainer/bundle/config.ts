@@ -1,5 +1,5 @@
 import type { GeneratorConfig } from '../../model/generator-config.ts'
-import type { ImageTokenizerConfig } from '../../model/image-tokenizer-config.ts'
+import type { VqganConfig } from '../../model/image-tokenizer-config.ts'
 import type { SamplingDefaults } from '../../sampler/options.ts'
 import { expectInteger, expectNumber, outOfRange, rejectUnknownKeys, typeMismatch } from '../../validate.ts'
 import type { TrainerOptions } from '../options.ts'
@@ -10,7 +10,7 @@ export interface BundleTrainingConfig {
     /** The most tokens of the vocabulary; at least its characters and 5. */
     vocabularySize: number
   }
-  imageTokenizer: StageConfig & { model: ImageTokenizerConfig }
+  imageTokenizer: StageConfig & { model: VqganConfig }
   generator: StageConfig & {
     /** Without textVocab, which the text stage decides. */
     model: Omit<GeneratorConfig, 'textVocab'>

@@ -122,7 +122,8 @@ export async function trainImageTokenizer(context: StageContext): Promise<Finish
     sample: (one) => reconstructions(one.target, shown),
     sampleEvery: evaluateEvery,
     curves: {
-      'loss.png': ['loss', 'reconstruction', 'absolute'],
+      'loss.png': ['loss', 'reconstruction', 'absolute', 'perceptual'],
+      'discriminator.png': ['discriminator', 'realLogit', 'fakeLogit'],
       'psnr.png': ['psnr'],
       'codebook.png': ['perplexity', 'codesUsed'],
     },

@@ -2,7 +2,7 @@ import type { ImageTextPair } from '../../data/pairs.ts'
 import type { ImageTokenizer } from '../../model/image-tokenizer.ts'
 import type { TextTokenizer } from '../../tokenizer/text-tokenizer.ts'
 import type { GeneratorBatch } from '../generator-learner.ts'
-import type { ImageTokenizerBatch } from '../image-tokenizer-learner.ts'
+import type { ImageTokenizerBatch } from '../picture-learner.ts'
 import type { RunBatches } from '../run.ts'
 
 /** Which endless batches. */
