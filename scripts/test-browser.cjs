@@ -24,6 +24,15 @@ if (!browser) {
   )
   process.exit(1)
 }
+const driver = 'playwright-core@1.55.0'
+try {
+  require.resolve('playwright-core')
+} catch {
+  console.error(
+    `the tests drive the browser by playwright-core, which is no dependency: npm install --no-save ${driver}`,
+  )
+  process.exit(1)
+}
 console.log(browser)
 const { status } = spawnSync('npx', ['ava', 'test/study/browser.test.ts'], {
   cwd: path.resolve(__dirname, '..'),

@@ -2,9 +2,9 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test from 'ava'
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 import { analyzeStudy, studyReport } from '../../lib/index.ts'
 import { picture } from '../sampler/bundle.ts'
+import { type Browser, type BrowserContext, launch, type Page } from './browser.ts'
 import { drawnItems, type MadeStudy, makeStudy, rate } from './helpers.ts'
 
 // Run by `npm run test:browser`, which finds a browser; skipped elsewhere.
@@ -13,13 +13,13 @@ const inBrowser = executablePath ? test.serial : test.skip
 
 let browser: Browser
 test.before(async () => {
-  // Browsers in containers run as root, where Chromium's sandbox cannot.
-  if (executablePath) browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] })
+  if (executablePath) browser = await launch(executablePath)
 })
 test.after.always(() => browser?.close())
 
 const systems = ['ours', 'theirs']
 const phone = { width: 390, height: 844 }
+const fitsWidth = 'document.documentElement.scrollWidth <= innerWidth'
 
 /** What went wrong in the visits of the test that runs. */
 let faults: string[] = []
@@ -35,7 +35,10 @@ async function visit(file: string, context: BrowserContext): Promise<Page> {
   const page = await context.newPage()
   page.on('pageerror', (error) => faults.push(error.stack ?? error.message))
   page.on('console', (message) => faults.push(`${message.type()}: ${message.text()}`))
-  page.on('dialog', (dialog) => faults.push(dialog.message()))
+  page.on('dialog', (dialog) => {
+    faults.push(dialog.message())
+    void dialog.dismiss()
+  })
   page.on('request', (request) => {
     if (!/^(file|data|blob):/.test(request.url())) faults.push(request.url())
   })
@@ -104,7 +107,7 @@ inBrowser('a click answers; an arrow after it changes nothing; a picture opens',
   await page.click('.picture >> nth=0')
   t.true(await page.isVisible('dialog[open] img'))
   await page.click('dialog button')
-  t.true(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth))
+  t.true(await page.evaluate(fitsWidth))
   const path = await saved(page, made, '#save', 'ben.json')
   const results = JSON.parse(await readFile(path, 'utf8')) as {
     answers: Record<string, { values: object; first: string }>
@@ -122,14 +125,14 @@ inBrowser('without storage, a rater goes on from a saved file; others are refuse
   )
   const foreign = await rate(other, 'carla', ({ systems: [one] }) => one)
   const context = await browser.newContext()
-  // As text, since what tests are compiled to calls helpers that the page does not have.
-  await context.addInitScript(
-    "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('denied', 'SecurityError') } })",
-  )
+  await context.addInitScript({
+    content:
+      "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('denied', 'SecurityError') } })",
+  })
   const page = await visit(made.page, context)
   t.regex((await page.textContent('.notice'))!, /does not keep your answers/)
   await page.setInputFiles('#earlier', foreign)
-  await page.waitForFunction(() => document.querySelector('#file-fault')?.textContent !== '')
+  await page.waitForFunction("document.querySelector('#file-fault').textContent !== ''")
   t.is(await page.textContent('#file-fault'), 'This results file belongs to another study.')
   await page.setInputFiles('#earlier', earlier)
   await page.waitForSelector('#progress-text')
@@ -169,11 +172,73 @@ inBrowser('nothing is wider than a phone, in any protocol', async (t) => {
   const context = await browser.newContext({ viewport: phone })
   for (const made of studies) {
     const page = await visit(made.page, context)
-    const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth)
+    const fits = () => page.evaluate(fitsWidth)
     t.true(await fits())
     await begin(page, 'dora')
     t.true(await fits(), made.key.protocol)
     await page.close()
   }
+  await context.close()
+})
+
+inBrowser('what was missed is found; another visit goes on there, another rater begins anew', async (t) => {
+  const items = [0, 1].map((i) => ({
+    image: picture(i),
+    question: 'what?',
+    responses: { one: 'x', two: 'y' },
+  }))
+  const made = await makeStudy(t, { protocol: 'vqa', items, language: 'zh' })
+  const context = await browser.newContext()
+  const first = await visit(made.page, context)
+  await begin(first, '安娜')
+  const keys = ['1', '0', 'ArrowRight', 'ArrowRight', '9', '2', '2', 'ArrowRight', 'ArrowRight']
+  for (const key of keys) await first.keyboard.press(key)
+  t.is(await first.textContent('h2'), '有 2 屏的问题尚未答完。')
+  await first.click('#to-missing')
+  t.is(await first.textContent('h2'), '第 2 / 4 屏')
+  const second = await visit(made.page, context)
+  await begin(second, '安娜')
+  t.is(await second.textContent('h2'), '第 2 / 4 屏')
+  t.is(await second.textContent('#progress-text'), '已完成 2 / 4')
+  const third = await visit(made.page, context)
+  await begin(third, 'ben')
+  t.is(await third.textContent('#progress-text'), '已完成 0 / 4')
+  await third.click('#language')
+  t.is(await third.textContent('legend'), 'Human or machine?')
+  await context.close()
+})
+
+inBrowser('all that can be pressed has a name, all questions a legend, all pictures a text', async (t) => {
+  const made = await makeStudy(t, { protocol: 'pairwise', items: drawnItems(1, systems) })
+  const context = await browser.newContext()
+  const page = await visit(made.page, context)
+  const faultsOf = `[
+    ...[...document.querySelectorAll('button')].filter((one) => !(one.ariaLabel || one.textContent.trim())),
+    ...[...document.querySelectorAll('input')].filter((one) => one.labels.length === 0),
+    ...[...document.querySelectorAll('img')].filter((one) => !one.alt),
+    ...[...document.querySelectorAll('fieldset')].filter((one) => !one.querySelector('legend')),
+  ].map((one) => one.outerHTML)`
+  const check = async () => {
+    t.deepEqual(await page.evaluate(faultsOf), [])
+    t.is(await page.locator('h1, h2').count(), 1)
+    t.is(await page.locator('[role=status]').count(), 1)
+  }
+  await check()
+  await page.click('button[type=submit]')
+  t.is(await page.textContent('#rater-fault'), 'Please give a name or number.')
+  await begin(page, 'anna')
+  await check()
+  t.is(await page.evaluate('document.activeElement.id'), 'heading')
+  t.deepEqual(await page.locator('figcaption').allTextContents(), ['Left', 'Right'])
+  // The radio buttons of a question are one stop; up and down change the answer.
+  await page.click('#criterion-fidelity .option >> nth=0')
+  await page.keyboard.press('ArrowDown')
+  t.true(await page.isChecked('#criterion-fidelity input >> nth=1'))
+  await page.keyboard.press('Tab')
+  t.is(await page.evaluate('document.activeElement.name'), 'semantics')
+  await page.keyboard.press('Space')
+  await page.keyboard.press('Enter')
+  t.is(await page.textContent('h2'), 'Thank you, that was all.')
+  await check()
   await context.close()
 })
