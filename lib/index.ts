@@ -182,37 +182,6 @@ export {
 } from './sampler/options.ts'
 export { likelihoodReranker, type Reranker } from './sampler/reranker.ts'
 export { Sampler } from './sampler/sampler.ts'
-export { type AgreementLevel, AGREEMENT_LEVELS, krippendorffAlpha } from './study/agreement.ts'
-export { type AgreementOutcome, analyzeStudy, type StudyAnalysis } from './study/analyze-study.ts'
-export { type CreatedStudy, createStudy } from './study/create-study.ts'
-export { generateResponses, type GenerateResponsesOptions } from './study/generate-responses.ts'
-export type {
-  ChoiceOutcome,
-  DifferenceOutcome,
-  Outcomes,
-  RatingOutcome,
-  VerdictOutcome,
-} from './study/outcomes.ts'
-export type { StudyResults, UnitAnswers } from './study/page-study.ts'
-export {
-  type ChoiceCriterion,
-  type Criterion,
-  type Localized,
-  PROMPT_ANGLES,
-  type Protocol,
-  type ProtocolName,
-  PROTOCOLS,
-  type RatingCriterion,
-  type StudyLanguage,
-  type VerdictCriterion,
-} from './study/protocols.ts'
-export type { RaterReport } from './study/rater-report.ts'
-export { studyReport } from './study/report-html.ts'
-export type { Estimate } from './study/statistics.ts'
-export type { KeyUnit, StudyKey } from './study/study-files.ts'
-export { readStudyItems } from './study/study-items.ts'
-export type { CreateStudyOptions, StudyItem, StudyProgress } from './study/study-options.ts'
-export { studyTable } from './study/study-table.ts'
 export {
   TextTokenizer,
   type EncodedText,

@@ -7,7 +7,7 @@ import {
   type StudyResults,
   studyReport,
   studyTable,
-} from '../../lib/index.ts'
+} from '../../lib/study/index.ts'
 import { meanEstimate, shareEstimate } from '../../lib/study/statistics.ts'
 import { temporaryFolder } from '../model/helpers.ts'
 import { picture } from '../sampler/bundle.ts'

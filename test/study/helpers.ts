@@ -7,7 +7,7 @@ import {
   type Criterion,
   type StudyItem,
   type StudyKey,
-} from '../../lib/index.ts'
+} from '../../lib/study/index.ts'
 import { Session } from '../../lib/study/page/session.js'
 import type { PageStudy } from '../../lib/study/page-study.ts'
 import { temporaryFolder } from '../model/helpers.ts'

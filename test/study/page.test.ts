@@ -5,7 +5,7 @@ import { messages } from '../../lib/study/page/messages.js'
 import { answersTo, digitOf, readEarlierResults, Session } from '../../lib/study/page/session.js'
 import { seededRandom, shuffled } from '../../lib/study/page/seeded-random.js'
 import { Store } from '../../lib/study/page/store.js'
-import { PROTOCOLS } from '../../lib/index.ts'
+import { PROTOCOLS } from '../../lib/study/index.ts'
 import { drawnItems, makeStudy } from './helpers.ts'
 
 const systems = ['one', 'two']

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { AGREEMENT_LEVELS, krippendorffAlpha, PROMPT_ANGLES, PROTOCOLS } from '../../lib/index.ts'
+import { AGREEMENT_LEVELS, krippendorffAlpha, PROMPT_ANGLES, PROTOCOLS } from '../../lib/study/index.ts'
 import { mean, meanEstimate, median, shareEstimate, studentQuantile } from '../../lib/study/statistics.ts'
 
 const none = NaN
