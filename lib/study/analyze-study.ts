@@ -2,7 +2,7 @@ import { outOfRange, typeMismatch } from '../validate.ts'
 import { type AgreementLevel, AGREEMENT_LEVELS, krippendorffAlpha } from './agreement.ts'
 import { type Judgement, type Outcomes, outcomesOf } from './outcomes.ts'
 import type { StudyResults } from './page-study.ts'
-import type { Criterion, ProtocolName } from './protocols.ts'
+import { type Criterion, PROMPT_ANGLES, type ProtocolName } from './protocols.ts'
 import { type RaterReport, raterReport } from './rater-report.ts'
 import {
   criteriaOf,
@@ -66,8 +66,7 @@ function analysisOf(key: StudyKey, results: readonly StudyResults[]): StudyAnaly
   const criteria = criteriaOf(key)
   const units = Object.values(key.units)
   const judgements = results.flatMap((one) => judgementsOf(one, key, criteria))
-  // In the order of the items' ids, since that of the units is random.
-  const angles = [...new Set(units.flatMap(({ angle }) => angle ?? []))].sort()
+  const angles = [...new Set(units.flatMap(({ angle }) => angle ?? []))].sort(compareAngles)
   return {
     study: key.study,
     title: key.title,
@@ -88,6 +87,16 @@ function analysisOf(key: StudyKey, results: readonly StudyResults[]): StudyAnaly
     })),
     agreement: criteria.map((criterion) => agreementOn(criterion, key.systems, judgements)),
   }
+}
+
+/** Those of the paper in its order, then others by name: the order of units is random. */
+function compareAngles(one: string, other: string): number {
+  const place = (angle: string) => {
+    const found = PROMPT_ANGLES.findIndex(({ id }) => id === angle)
+    return found < 0 ? PROMPT_ANGLES.length : found
+  }
+  const difference = place(one) - place(other)
+  return difference !== 0 ? difference : one < other ? -1 : 1
 }
 
 function numItems(units: readonly { item: string }[]): number {

@@ -39,32 +39,43 @@ export async function readPictures(
   },
 ): Promise<ItemPictures[]> {
   const pictures = items.map((): ItemPictures => ({ judged: new Map() }))
-  const tasks = items.flatMap(({ id, image, responses }, i) => {
-    const given =
+  const tasks = items.flatMap(({ id, image, responses }, i): PictureTask[] => {
+    const { judged: bySystem } = pictures[i]!
+    const given: PictureTask[] =
       image === undefined
         ? []
-        : [{ item: id, input: image, keep: (one: StudyPicture) => (pictures[i]!.given = one) }]
-    const answers = !judged
-      ? []
-      : Object.entries(responses).map(([system, input]) => ({
-          item: id,
-          input,
-          size: imageSize,
-          keep: (one: StudyPicture) => pictures[i]!.judged.set(system, one),
-        }))
-    return [...given, ...answers]
+        : [{ item: id, input: image, size: undefined, keep: (one) => (pictures[i]!.given = one) }]
+    const answers = judged ? Object.entries(responses) : []
+    return [
+      ...given,
+      ...answers.map(([system, input]) => ({
+        item: id,
+        input,
+        size: imageSize,
+        keep: (one: StudyPicture) => bySystem.set(system, one),
+      })),
+    ]
   })
   const bytesByHash = new Map<string, number>()
   let done = 0
-  await eachInParallel(tasks, async ({ item, input, keep, ...rest }) => {
+  await eachInParallel(tasks, async ({ item, input, size, keep }) => {
     signal?.throwIfAborted()
-    const picture = await readPicture(item, input, 'size' in rest ? rest.size : undefined)
+    const picture = await readPicture(item, input, size)
     keep(picture)
     bytesByHash.set(picture.hash, picture.png.length)
     refuseTooMany(bytesByHash)
     onProgress?.({ fraction: ++done / tasks.length })
   })
   return pictures
+}
+
+interface PictureTask {
+  /** The id of its item. */
+  item: string
+  input: ImageInput
+  /** Side of the square to make of it. */
+  size: number | undefined
+  keep: (picture: StudyPicture) => void
 }
 
 async function readPicture(item: string, input: ImageInput, size: number | undefined): Promise<StudyPicture> {

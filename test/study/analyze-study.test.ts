@@ -57,8 +57,8 @@ test('ratings: means over items of the mean of their raters, by system, criterio
   t.deepEqual(
     angles.map(({ angle, items, outcomes }) => [angle, items, outcomes.ratings[0]!.mean!.value]),
     [
-      ['style', 2, 4.5],
       ['view', 2, 5],
+      ['style', 2, 4.5],
     ],
   )
   t.deepEqual(raters, [
@@ -250,6 +250,17 @@ test('files that do not belong together are refused, each with its reason', asyn
   for (const [content, message] of wrongKeys) {
     await t.throwsAsync(analyzeStudy(await written(content), [good]), { message }, String(message))
   }
+})
+
+test("angles come in the paper's order, others after them by name", async (t) => {
+  const angles = ['zebras', 'time-and-scene', 'apples', 'ms-coco', 'characters']
+  const items = drawnItems(5, ['ours']).map((item, i) => ({ ...item, angle: angles[i]! }))
+  const made = await makeStudy(t, { protocol: 'text-to-image', items })
+  const analysis = await analyzeStudy(made.keyFile, [await rate(made, 'anna', () => 3)])
+  t.deepEqual(
+    analysis.angles.map(({ angle }) => angle),
+    ['ms-coco', 'characters', 'time-and-scene', 'apples', 'zebras'],
+  )
 })
 
 test('the report and the table show all numbers, and texts as they are written', async (t) => {

@@ -7,6 +7,7 @@ import { seededRandom, shuffled } from './seeded-random.js'
 /** @typedef {import('../page-study.ts').UnitAnswers} UnitAnswers */
 /** @typedef {import('../protocols.ts').Criterion} Criterion */
 
+/** @type {typeof import('../protocols.ts').VERDICTS} */
 const verdictsInOrder = ['human', 'machine']
 
 /**
@@ -14,7 +15,7 @@ const verdictsInOrder = ['human', 'machine']
  *
  * @param {Criterion} criterion
  * @param {readonly PageResponse[]} responses as they are shown
- * @returns {(number | string)[]}
+ * @returns {readonly (number | string)[]}
  */
 export function answersTo(criterion, responses) {
   if (criterion.kind === 'choice') return responses.map(({ id }) => id)
