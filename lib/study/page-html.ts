@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
 import { escapeXml } from '../data/svg-text.ts'
-import { VilgError } from '../errors.ts'
+import { readText } from '../read-text.ts'
 import type { PageStudy } from './page-study.ts'
 
 /** Files of `page/`, each after those it imports from. */
@@ -32,14 +32,9 @@ export async function joinScripts(): Promise<string> {
     .join('\n')
 }
 
-async function readPageFile(name: string): Promise<string> {
-  const url = new URL(`./page/${name}`, import.meta.url)
-  try {
-    return await readFile(url, 'utf8')
-  } catch (cause) {
-    const text = `Cannot read ${url.pathname}, a part of this package: ${(cause as Error).message}. Install the package anew`
-    throw new VilgError('ERR_VILG_IO', text, { path: url.pathname }, { cause })
-  }
+/** Reads a script or style of `page/`, which lie beside this file in the package too. */
+function readPageFile(name: string): Promise<string> {
+  return readText(fileURLToPath(new URL(`./page/${name}`, import.meta.url)))
 }
 
 /**

@@ -1,5 +1,6 @@
-import { readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
 import { escapeXml } from '../data/svg-text.ts'
+import { readText } from '../read-text.ts'
 import type { AgreementOutcome, StudyAnalysis } from './analyze-study.ts'
 import { AVERAGE, type Outcomes, type RatingOutcome } from './outcomes.ts'
 import { type Criterion, type Protocol, PROTOCOLS, PROMPT_ANGLES } from './protocols.ts'
@@ -10,7 +11,7 @@ import { estimateText, shareText } from './study-table.ts'
 /** An analysis as a page that needs nothing beside itself, for people. */
 export async function studyReport(analysis: StudyAnalysis): Promise<string> {
   const { study, title, protocol, items, units, raters, overall, angles, agreement } = analysis
-  const style = await readFile(new URL('./report.css', import.meta.url), 'utf8')
+  const style = await readText(fileURLToPath(new URL('./report.css', import.meta.url)))
   const facts = [
     `${items} items`,
     `${units} units`,

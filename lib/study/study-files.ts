@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises'
 import { VilgError } from '../errors.ts'
+import { readText } from '../read-text.ts'
 import { describeValue, outOfRange } from '../validate.ts'
 import { RESULTS_FORMAT, type ResponseId, type StudyResults } from './page-study.ts'
 import {
@@ -159,17 +159,7 @@ type JsonObject = Record<string, unknown>
 
 async function readJson(path: string): Promise<JsonObject> {
   if (path === '' || path.includes('\0')) throw outOfRange('the file', 'a path', path)
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (cause) {
-    throw new VilgError(
-      'ERR_VILG_IO',
-      `Cannot read ${path}: ${(cause as Error).message}`,
-      { path },
-      { cause },
-    )
-  }
+  const text = await readText(path)
   try {
     const value: unknown = JSON.parse(text)
     if (isObject(value)) return value

@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { VilgError } from '../errors.ts'
+import { readText } from '../read-text.ts'
 import { expectOneOf, expectString } from '../validate.ts'
 import { type Protocol, PROTOCOL_NAMES, type ProtocolName, PROTOCOLS } from './protocols.ts'
 import type { StudyItem } from './study-options.ts'
@@ -14,17 +14,7 @@ import type { StudyItem } from './study-options.ts'
 export async function readStudyItems(path: string, protocol: ProtocolName): Promise<StudyItem[]> {
   expectString('path', path)
   const { judged }: Protocol = PROTOCOLS[expectOneOf('protocol', protocol, PROTOCOL_NAMES)]
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (cause) {
-    throw new VilgError(
-      'ERR_VILG_IO',
-      `Cannot read ${path}: ${(cause as Error).message}`,
-      { path },
-      { cause },
-    )
-  }
+  const text = await readText(path)
   const folder = dirname(path)
   const lines = text.replace(/^\ufeff/, '').split(/\r?\n/)
   return lines.flatMap((line, i) =>
