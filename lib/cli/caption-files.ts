@@ -1,6 +1,6 @@
 import { VilgError } from '../errors.ts'
 import type { CaptionItem } from '../metrics/captions/evaluate-captions.ts'
-import { readText } from './files.ts'
+import { readText } from '../read-text.ts'
 
 /** Captions to judge with the ids of their pictures. */
 export interface IdentifiedCaptions {

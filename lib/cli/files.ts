@@ -1,6 +1,5 @@
-import { readFile } from 'node:fs/promises'
 import { extname, join } from 'node:path'
-import { VilgError } from '../errors.ts'
+import { readText } from '../read-text.ts'
 import type { CliContext } from './context.ts'
 
 const longestName = 60 // characters of a prompt in a file name: 255 bytes are the limit of most systems, and one of ours has up to 3
@@ -53,20 +52,6 @@ async function readAll(stream: NodeJS.ReadableStream): Promise<string> {
   const parts: Buffer[] = []
   for await (const part of stream) parts.push(Buffer.from(part))
   return Buffer.concat(parts).toString('utf8')
-}
-
-/** The text of a file. */
-export async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (cause) {
-    throw new VilgError(
-      'ERR_VILG_IO',
-      `Cannot read ${path}: ${(cause as Error).message}`,
-      { path },
-      { cause },
-    )
-  }
 }
 
 /** The path of `name` with `.png` in a folder. */

@@ -9,6 +9,7 @@ import { addConvert } from './convert.ts'
 import { addEvaluate } from './evaluate.ts'
 import { addGenerate } from './generate.ts'
 import { addInfo } from './info.ts'
+import { addStudy } from './study.ts'
 import { addTokenize } from './tokenize.ts'
 import { addTrain } from './train.ts'
 
@@ -77,6 +78,7 @@ Examples:
     addTokenize,
     addConvert,
     addEvaluate,
+    addStudy,
     addInfo,
   ])
     add(program, context)

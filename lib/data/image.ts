@@ -88,9 +88,7 @@ export async function readImage(input: ImageInput, options: ReadImageOptions): P
       background: white,
       kernel: 'lanczos3',
     })
-    const raw = image.toColourspace('srgb').removeAlpha().raw({ depth: 'uchar' })
-    const { data, info } = await raw.toBuffer({ resolveWithObject: true })
-    return toRgb(data, info.channels, size * size)
+    return rgbOf(image, size * size)
   })
   return { pixels, width: size, height: size }
 }
@@ -110,6 +108,22 @@ export async function readStoredPixels(input: ImageInput): Promise<RgbImage> {
     const { width, height, channels } = info
     return { pixels: toRgb(data, channels, width * height), width, height }
   })
+}
+
+/** Reads a picture as RGB pixels of its own width and height, and otherwise as {@link readImage} does. */
+export async function readWholeImage(input: ImageInput): Promise<RgbImage> {
+  const { label, open: openImage } = await imageSource(input)
+  const { width, height } = await checkDecodable(label, openImage)
+  const pixels = await decoding(label, () =>
+    rgbOf(openImage().autoOrient().flatten({ background: white }), width * height),
+  )
+  return { pixels, width, height }
+}
+
+async function rgbOf(image: Sharp, numPixels: number): Promise<Uint8Array> {
+  const raw = image.toColourspace('srgb').removeAlpha().raw({ depth: 'uchar' })
+  const { data, info } = await raw.toBuffer({ resolveWithObject: true })
+  return toRgb(data, info.channels, numPixels)
 }
 
 /** Refuses formats that hold no pixels of their own, and more pixels than are read; gives the size after turning upright. */

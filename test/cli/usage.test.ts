@@ -6,7 +6,17 @@ import test from 'ava'
 import { temporaryFolder } from '../model/helpers.ts'
 import { cli, pictureFolder, savedBundle } from './helpers.ts'
 
-const commands = ['generate', 'caption', 'answer', 'train', 'tokenize', 'convert', 'evaluate', 'info']
+const commands = [
+  'generate',
+  'caption',
+  'answer',
+  'train',
+  'tokenize',
+  'convert',
+  'evaluate',
+  'study',
+  'info',
+]
 const main = fileURLToPath(new URL('../../lib/cli/main.ts', import.meta.url))
 
 test('help names every command; each has help of its own, with an example', async (t) => {

@@ -11,6 +11,7 @@ import {
   pixelsToTensor,
   readImage,
   readStoredPixels,
+  readWholeImage,
   type RgbImage,
   tensorToPixels,
   upscaleNearest,
@@ -133,6 +134,22 @@ test('a photo lying on its side is turned upright', async (t) => {
   t.deepEqual(rgb(upright, 0, 1), [255, 0, 0])
   t.deepEqual(rgb(upright, 15, 1), [255, 0, 0])
   t.deepEqual(rgb(upright, 0, 14), [0, 0, 255])
+  const whole = await readWholeImage(turned)
+  t.deepEqual([whole.width, whole.height], [8, 16])
+  t.deepEqual(rgb(whole, 0, 0), [255, 0, 0])
+  t.deepEqual(rgb(whole, 7, 7), [255, 0, 0])
+  t.deepEqual(rgb(whole, 0, 8), [0, 0, 255])
+})
+
+test('a whole picture comes through bit for bit, of its own size, on white', async (t) => {
+  const image = gradient(7, 3)
+  t.deepEqual(await readWholeImage(await encodePng(image)), image)
+  t.deepEqual(await readWholeImage(image), image)
+  const clear = await sharp({ create: { width: 2, height: 1, channels: 4, background: '#ff000000' } })
+    .png()
+    .toBuffer()
+  t.deepEqual([...(await readWholeImage(clear)).pixels], [255, 255, 255, 255, 255, 255])
+  await t.throwsAsync(readWholeImage(Buffer.from('no picture')), invalid)
 })
 
 test('WebP, GIF, AVIF and TIFF are read, of an animation the first frame', async (t) => {
