@@ -2,7 +2,7 @@
 'use strict'
 // The one native build. npm's install script, binding.gyp and prebuildify all end here.
 const { spawnSync } = require('node:child_process')
-const { existsSync, rmSync } = require('node:fs')
+const { rmSync } = require('node:fs')
 const path = require('node:path')
 
 const root = path.resolve(__dirname, '..')
@@ -35,8 +35,8 @@ module.exports = build
 
 if (require.main === module) {
   // prebuildify calls: build.cjs rebuild --target=.. --devdir=.. --arch=.. --release
-  const rebuild = process.argv.includes('rebuild')
-  if (rebuild && existsSync(path.join(root, 'build')))
-    rmSync(path.join(root, 'build'), { recursive: true, force: true })
+  // cmake knows what is out of date; what comes of it is made anew in any case
+  if (process.argv.includes('rebuild'))
+    rmSync(path.join(root, 'build', 'Release'), { recursive: true, force: true })
   process.exit(build({ tests: process.argv.includes('--tests') }))
 }
