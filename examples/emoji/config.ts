@@ -88,7 +88,7 @@ export const emojiConfig: EmojiConfig = {
       precision: 'bfloat16',
       seed: 21,
     },
-    batch: 8, // the same epochs in twice as many steps learn pictures by heart sooner
+    batch: 8,
     steps: 8000, // 18 epochs
     evaluateEvery: 500,
     seed: 22,
