@@ -198,6 +198,7 @@ export {
 } from './trainer/options.ts'
 export type {
   CodebookAveragesOptions,
+  CodebookRateOptions,
   DiscriminatorOptions,
   DvaeTrainerOptions,
   PerceptualOptions,

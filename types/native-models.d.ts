@@ -185,6 +185,8 @@ export interface NativeVqganTrainingOptions {
   discriminator?: { channels: number; layers: number; seed: number }
   /** The codebook as moving averages instead of by gradient. */
   codebookAverages?: { decay: number; epsilon: number }
+  /** What a code's rate in nats weighs beside its squared distance. */
+  codebookRate?: { weight: number; decay: number }
 }
 
 export interface NativeVqganTrainingWeights extends NativeTokenizerLossWeights {

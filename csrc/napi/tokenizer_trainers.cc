@@ -171,6 +171,10 @@ VqganTrainingOptions training_options(const Argument& argument) {
         CodebookAveragesOptions{.decay = float_argument(averages["decay"], 0, 1),
                                 .epsilon = float_argument(averages["epsilon"], 0, 1e30)};
   }
+  if (const Argument rate = argument["codebookRate"]; !rate.missing()) {
+    options.codebook_rate = CodebookRateOptions{.weight = float_argument(rate["weight"], 0, 1e30),
+                                                .decay = float_argument(rate["decay"], 0, 1)};
+  }
   return options;
 }
 

@@ -67,7 +67,8 @@ VILG_TEST(dead_codes_come_back_from_the_batch) {
     const Tensor prequant = backend.upload(vectors.data(), DType::kFloat32, {kRows, kDim});
     revival.mark(used);
     revival.advance();
-    const auto revived = revival.revive(backend, codebook.parameter, prequant, 3, 7, step);
+    const auto revived = revival.revive(backend, codebook.parameter, prequant,
+                                        std::vector<int32_t>(kRows), 3, 7, step);
     if (step < 3) {
       EXPECT(revived.empty() && codebook.values() == before, "patient until update 3");
     } else {
@@ -92,9 +93,50 @@ VILG_TEST(more_dead_codes_than_rows) {
   revival.advance();
   const std::vector<float> vectors = random_floats(2 * kDim, 3);
   const Tensor prequant = backend.upload(vectors.data(), DType::kFloat32, {2, kDim});
-  const auto revived = revival.revive(backend, codebook.parameter, prequant, 1, 7, 1);
+  const auto revived =
+      revival.revive(backend, codebook.parameter, prequant, std::vector<int32_t>(2), 1, 7, 1);
   EXPECT((revived == std::vector<int32_t>{1, 2}), "%zu revived", revived.size());
   EXPECT(codebook.row(1) != codebook.row(2), "two codes from one row");
+}
+
+// A batch of which nearly all is one background: that is one code, and the rest goes to what has
+// none.
+VILG_TEST(codes_go_where_no_code_is_near) {
+  Backend& backend = ref_backend();
+  constexpr int64_t kBackground = 400, kThings = 9;
+  std::vector<float> vectors = random_floats((kBackground + kThings) * kDim, 21, 1e-3f);
+  for (int64_t i = 0; i < kThings; ++i) {
+    for (int64_t d = 0; d < kDim; ++d) {
+      vectors[static_cast<size_t>((kBackground + i) * kDim + d)] += static_cast<float>(1 + i + d);
+    }
+  }
+  const Tensor prequant =
+      backend.upload(vectors.data(), DType::kFloat32, {kBackground + kThings, kDim});
+  Codebook codebook(backend);
+  backend.fill_zero(codebook.parameter.value.f32(), sizeof(float) * kSize * kDim);
+  CodebookRevival revival(kSize);
+  revival.mark(std::vector<int32_t>{0});
+  revival.advance();
+  const std::vector<int32_t> chosen(kBackground +
+                                    kThings);  // all of them code 0, at the background
+  const auto revived = revival.revive(backend, codebook.parameter, prequant, chosen, 1, 7, 1);
+  EXPECT(revived.size() == kSize - 1, "%zu revived", revived.size());
+  std::set<int64_t> things;
+  for (int32_t code : revived) {
+    const int64_t row = find_row(vectors, codebook.row(code));
+    if (row >= kBackground) things.insert(row);
+  }
+  EXPECT(things.size() == kThings, "%zu of the things have a code", things.size());
+
+  initialize_codebook(backend, codebook.parameter, prequant, 5);
+  things.clear();
+  for (int64_t code = 0; code < kSize; ++code) {
+    const int64_t row = find_row(vectors, codebook.row(code));
+    if (row >= kBackground) things.insert(row);
+  }
+  EXPECT(things.size() == kThings, "%zu of the things have a first code", things.size());
+  EXPECT_ERROR(kShapeMismatch, revival.revive(backend, codebook.parameter, prequant,
+                                              std::vector<int32_t>(3), 1, 7, 1));
 }
 
 VILG_TEST(revival_resumes_bit_for_bit) {
@@ -108,7 +150,8 @@ VILG_TEST(revival_resumes_bit_for_bit) {
       const std::vector<int32_t> used{static_cast<int32_t>(step % kSize), 3};
       revival.mark(used);
       revival.advance();
-      revival.revive(backend, codebook.parameter, prequant, 4, seed, step);
+      revival.revive(backend, codebook.parameter, prequant, std::vector<int32_t>(kRows, 3), 4, seed,
+                     step);
     }
   };
   Codebook straight(backend), resumed(backend);

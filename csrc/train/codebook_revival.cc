@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "core/philox.h"
@@ -20,20 +21,66 @@ void check_indices(std::span<const int32_t> indices, size_t size) {
   }
 }
 
-// The first `count` of a random order of 0 .. rows - 1 (Fisher-Yates).
-std::vector<int64_t> choose_rows(int64_t rows, int64_t count, uint64_t seed, uint64_t position) {
-  std::vector<int64_t> order(static_cast<size_t>(rows));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  for (int64_t i = 0; i < count; ++i) {
-    const auto bits = philox(seed, RandomPurpose::kReviveCode, static_cast<uint32_t>(i), position);
-    const auto left = static_cast<uint64_t>(rows - i);
-    // rows stay far below 2^32, where the bias of this is far below what could be noticed
-    const auto offset = static_cast<int64_t>((uint64_t{bits[0]} * left) >> 32);
-    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i + offset)]);
+// Rows (rows, D) on the host that are far from codes.
+class SpreadRows {
+ public:
+  SpreadRows(Backend& backend, const Tensor& prequant)
+      : dim_(prequant.dim(1)),
+        vectors_(static_cast<size_t>(prequant.num_elements())),
+        distances_(static_cast<size_t>(prequant.dim(0)), std::numeric_limits<double>::infinity()) {
+    backend.copy_out(vectors_.data(), prequant.data(), prequant.size_bytes());
   }
-  order.resize(static_cast<size_t>(count));
-  return order;
-}
+
+  const float* row(int64_t index) const { return vectors_.data() + index * dim_; }
+
+  // Each row has chosen one of `codes` (size, D), its nearest.
+  void keep_from(const std::vector<float>& codes, std::span<const int32_t> indices) {
+    for (size_t r = 0; r < distances_.size(); ++r) {
+      distances_[r] =
+          squared_distance(row(static_cast<int64_t>(r)), codes.data() + indices[r] * dim_);
+    }
+  }
+
+  // A row drawn in proportion to its squared distance from the nearest code, any row if there is no
+  // code yet; it counts as a code from then on. -1: every row is a code. (Arthur and Vassilvitskii,
+  // k-means++, 2007.)
+  int64_t draw(uint64_t seed, uint64_t draw, uint64_t position) {
+    const bool any = std::isinf(distances_.front());
+    double total = 0;
+    for (double distance : distances_) total += any ? 1 : distance;
+    if (total == 0) return -1;
+    const auto bits =
+        philox(seed, RandomPurpose::kReviveCode, static_cast<uint32_t>(draw), position);
+    double left = static_cast<double>(uniform_from_bits(bits[0])) * total;
+    int64_t chosen = -1;
+    for (size_t r = 0; r < distances_.size(); ++r) {
+      const double share = any ? 1 : distances_[r];
+      if (share == 0) continue;
+      chosen = static_cast<int64_t>(r);  // the last one, should rounding leave something over
+      left -= share;
+      if (left < 0) break;
+    }
+    for (size_t r = 0; r < distances_.size(); ++r) {
+      distances_[r] =
+          std::min(distances_[r], squared_distance(row(static_cast<int64_t>(r)), row(chosen)));
+    }
+    return chosen;
+  }
+
+ private:
+  double squared_distance(const float* x, const float* y) const {
+    double sum = 0;
+    for (int64_t d = 0; d < dim_; ++d) {
+      const double difference = static_cast<double>(x[d]) - static_cast<double>(y[d]);
+      sum += difference * difference;
+    }
+    return sum;
+  }
+
+  int64_t dim_;
+  std::vector<float> vectors_;
+  std::vector<double> distances_;  // squared, of each row to the nearest code
+};
 
 void check_vectors(const Parameter& codebook, const Tensor& prequant) {
   VILG_CHECK(prequant.shape().rank() == 2 && prequant.dim(0) >= 1 &&
@@ -85,7 +132,8 @@ void CodebookRevival::advance() {
 }
 
 std::vector<int32_t> CodebookRevival::revive(Backend& backend, Parameter& codebook,
-                                             const Tensor& prequant, int64_t patience,
+                                             const Tensor& prequant,
+                                             std::span<const int32_t> indices, int64_t patience,
                                              uint64_t seed, uint64_t update) {
   VILG_CHECK(patience >= 1, kInvalidArgument,
              "Expected codes to be revived after at least 1 update without use, received %lld",
@@ -94,19 +142,30 @@ std::vector<int32_t> CodebookRevival::revive(Backend& backend, Parameter& codebo
              "Expected a codebook of %zu codes, received %lld", ages_.size(),
              static_cast<long long>(codebook.value.dim(0)));
   check_vectors(codebook, prequant);
+  check_indices(indices, ages_.size());
+  VILG_CHECK(static_cast<int64_t>(indices.size()) == prequant.dim(0), kShapeMismatch,
+             "Expected a code for each of %lld encoder outputs, received %zu",
+             static_cast<long long>(prequant.dim(0)), indices.size());
   std::vector<int32_t> dead;
   for (size_t code = 0; code < ages_.size(); ++code) {
     if (ages_[code] >= patience) dead.push_back(static_cast<int32_t>(code));
   }
-  // more dead codes than rows: the rest stays dead until the next batch, because of two equal codes
-  // only the first could ever be chosen
-  const int64_t rows = prequant.dim(0), dim = prequant.dim(1);
-  if (static_cast<int64_t>(dead.size()) > rows) dead.resize(static_cast<size_t>(rows));
-  const std::vector<int64_t> chosen =
-      choose_rows(rows, static_cast<int64_t>(dead.size()), seed, update);
+  if (dead.empty()) return dead;
+  const int64_t size = codebook.value.dim(0), dim = codebook.value.dim(1);
+  std::vector<float> codes(static_cast<size_t>(size * dim));
+  backend.copy_out(codes.data(), codebook.value.data(), codebook.value.size_bytes());
+  SpreadRows rows(backend, prequant);
+  rows.keep_from(codes, indices);
   for (size_t i = 0; i < dead.size(); ++i) {
-    backend.copy(codebook.value.f32() + dead[i] * dim, prequant.f32() + chosen[i] * dim,
-                 static_cast<size_t>(dim) * sizeof(float));
+    const int64_t chosen = rows.draw(seed, i, update);
+    if (chosen < 0) {
+      // the batch has no more vectors that are not codes; of two equal codes only the first could
+      // ever be chosen, so the rest stays dead until the next batch
+      dead.resize(i);
+      break;
+    }
+    backend.copy_in(codebook.value.f32() + dead[i] * dim, rows.row(chosen),
+                    static_cast<size_t>(dim) * sizeof(float));
     ages_[static_cast<size_t>(dead[i])] = 0;
   }
   return dead;
@@ -123,34 +182,36 @@ void initialize_codebook(Backend& backend, Parameter& codebook, const Tensor& pr
                          uint64_t seed) {
   check_vectors(codebook, prequant);
   const int64_t size = codebook.value.dim(0), rows = prequant.dim(0), dim = prequant.dim(1);
-  std::vector<float> vectors(static_cast<size_t>(rows * dim));
-  backend.copy_out(vectors.data(), prequant.data(), prequant.size_bytes());
+  SpreadRows vectors(backend, prequant);
   std::vector<double> deviation(static_cast<size_t>(dim));
   for (int64_t d = 0; d < dim; ++d) {
     double sum = 0, squares = 0;
     for (int64_t r = 0; r < rows; ++r) {
-      const double x = vectors[static_cast<size_t>(r * dim + d)];
+      const double x = vectors.row(r)[d];
       sum += x, squares += x * x;
     }
     const double mean = sum / static_cast<double>(rows);
     deviation[static_cast<size_t>(d)] =
         std::sqrt(std::max(0.0, squares / static_cast<double>(rows) - mean * mean));
   }
-  const std::vector<int64_t> chosen =
-      choose_rows(rows, std::min(size, rows), seed, kChoosePosition);
   std::vector<float> codes(static_cast<size_t>(size * dim));
+  int64_t distinct = 0;
   for (int64_t code = 0; code < size; ++code) {
-    const int64_t row = chosen[static_cast<size_t>(code) % chosen.size()];
+    float* to = codes.data() + code * dim;
+    const int64_t row =
+        distinct == code ? vectors.draw(seed, static_cast<uint64_t>(code), kChoosePosition) : -1;
+    if (row >= 0) {
+      std::copy_n(vectors.row(row), dim, to);
+      ++distinct;
+      continue;
+    }
+    const float* from = codes.data() + code % distinct * dim;
     for (int64_t d = 0; d < dim; ++d) {
-      float value = vectors[static_cast<size_t>(row * dim + d)];
-      if (code >= rows) {
-        const auto bits = philox(seed, RandomPurpose::kReviveCode, static_cast<uint32_t>(code),
-                                 kNoisePosition + static_cast<uint64_t>(d));
-        // uniform within +- sqrt(3) has deviation 1
-        const double noise = std::sqrt(3.0) * (2 * uniform_from_bits(bits[0]) - 1);
-        value += static_cast<float>(0.1 * deviation[static_cast<size_t>(d)] * noise);
-      }
-      codes[static_cast<size_t>(code * dim + d)] = value;
+      const auto bits = philox(seed, RandomPurpose::kReviveCode, static_cast<uint32_t>(code),
+                               kNoisePosition + static_cast<uint64_t>(d));
+      // uniform within +- sqrt(3) has deviation 1
+      const double noise = std::sqrt(3.0) * (2 * uniform_from_bits(bits[0]) - 1);
+      to[d] = from[d] + static_cast<float>(0.1 * deviation[static_cast<size_t>(d)] * noise);
     }
   }
   backend.copy_in(codebook.value.f32(), codes.data(), codes.size() * sizeof(float));

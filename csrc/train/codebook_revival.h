@@ -34,11 +34,14 @@ class CodebookRevival {
   void advance();
 
   // Replaces the codes that no vector of the last `patience` updates chose by rows of `prequant`
-  // (rows, D), encoder outputs on `backend`, drawn without replacement by Philox(seed, kReviveCode,
-  // draw, update): a resumed run draws what the first would have. Returns the codes, in ascending
-  // order: the optimizer's moments for them are stale (zero_rows).
+  // (rows, D), encoder outputs on `backend` that chose the codes `indices`. A row is drawn in
+  // proportion to its squared distance from the nearest code: were all alike, flat backgrounds,
+  // which most vectors are of, would get most of the codes, and the same white a hundred names. By
+  // Philox(seed, kReviveCode, draw, update): a resumed run draws what the first would have. Returns
+  // the codes, in ascending order: the optimizer's moments for them are stale (zero_rows).
   std::vector<int32_t> revive(Backend& backend, Parameter& codebook, const Tensor& prequant,
-                              int64_t patience, uint64_t seed, uint64_t update);
+                              std::span<const int32_t> indices, int64_t patience, uint64_t seed,
+                              uint64_t update);
 
   // Updates since each code was last chosen: all the state there is between two updates.
   const std::vector<int32_t>& ages() const { return ages_; }
@@ -49,9 +52,9 @@ class CodebookRevival {
   std::vector<bool> marked_;
 };
 
-// A fresh codebook from encoder outputs (rows, D): distinct rows while there are enough, then rows
-// again with noise of a tenth of each dimension's standard deviation. Random codes far from the
-// encoder's first outputs would leave nearly all of them dead.
+// A fresh codebook from encoder outputs (rows, D), drawn as revived codes are: distinct rows while
+// there are enough, then these again with noise of a tenth of each dimension's standard deviation.
+// Random codes far from the encoder's first outputs would leave nearly all of them dead.
 void initialize_codebook(Backend& backend, Parameter& codebook, const Tensor& prequant,
                          uint64_t seed);
 

@@ -7,6 +7,7 @@ namespace vilg {
 void VqganTrainingOptions::check(const VqganConfig& config) const {
   adversary.check(config.resolution);
   if (codebook_averages) codebook_averages->validate();
+  if (codebook_rate) codebook_rate->validate(config);
 }
 
 VqganTrainer::VqganTrainer(std::shared_ptr<Vqgan> tokenizer, const OptimizerOptions& options,
@@ -21,6 +22,7 @@ VqganTrainer::VqganTrainer(std::shared_ptr<Vqgan> tokenizer, const OptimizerOpti
   if (training.codebook_averages) {
     averages_.emplace(tokenizer_->backend(), tokenizer_->codebook(), *training.codebook_averages);
   }
+  if (training.codebook_rate) rate_.emplace(*tokenizer_, *training.codebook_rate);
 }
 
 VqganTrainer::Accumulated VqganTrainer::accumulate(std::span<const float> images, int64_t batch,
@@ -44,7 +46,9 @@ VqganTrainer::Accumulated VqganTrainer::accumulate(std::span<const float> images
   discriminating_ |= adversary_.discriminator() && weights.adversary.discriminator != 0;
   prequant_ = std::move(result.losses.prequant);
   revival_.mark(result.losses.indices);
-  if (averages_) averages_->gather(prequant_, result.losses.indices);
+  indices_ = result.losses.indices;
+  if (averages_) averages_->gather(prequant_, indices_);
+  if (rate_) rate_->gather(indices_);
   CodebookUsage usage(tokenizer_->config().codebook_size);
   usage.add(result.losses.indices);
   result.perplexity = usage.perplexity();
@@ -67,6 +71,7 @@ void VqganTrainer::discard() {
   tokenizer_->parameters().zero_grad();
   adversary_.discard();
   if (averages_) averages_->discard();
+  if (rate_) rate_->discard();
   discriminating_ = false;
 }
 
@@ -87,6 +92,7 @@ Optimizer::Result VqganTrainer::step(float learning_rate, const StopFlag* stop) 
   if (discriminating_) adversary_.optimizer()->step(learning_rate, nullptr);
   discriminating_ = false;
   if (averages_) averages_->update(tokenizer_->codebook());
+  if (rate_) rate_->update();
   return result;
 }
 
@@ -95,13 +101,14 @@ int64_t VqganTrainer::revive(int64_t updates, uint64_t seed) {
              "Expected codes to be revived after a training step, whose images they are taken "
              "from; none was made yet");
   const std::vector<int32_t> revived =
-      revival_.revive(tokenizer_->backend(), tokenizer_->codebook(), prequant_, updates, seed,
-                      static_cast<uint64_t>(optimizer_.steps()));
+      revival_.revive(tokenizer_->backend(), tokenizer_->codebook(), prequant_, indices_, updates,
+                      seed, static_cast<uint64_t>(optimizer_.steps()));
   const size_t index = tokenizer_->parameters().index_of(tokenizer_->codebook().name);
   for (const Tensor& moment : {optimizer_.first_moment(index), optimizer_.second_moment(index)}) {
     if (moment) zero_rows(tokenizer_->backend(), moment, revived);
   }
   if (averages_) averages_->reset(tokenizer_->codebook(), revived);
+  if (rate_) rate_->reset(revived);
   return static_cast<int64_t>(revived.size());
 }
 
@@ -127,6 +134,7 @@ void VqganTrainer::initialize_codebook(std::span<const float> images, int64_t ba
                             backend.upload(vectors.data(), DType::kFloat32, {batch * codes, dim}),
                             seed);
   if (averages_) averages_->reset(tokenizer_->codebook());
+  if (rate_) rate_->reset();
 }
 
 std::vector<TrainedPart> VqganTrainer::parts() {
@@ -142,6 +150,7 @@ TrainingExtras VqganTrainer::extras() const {
     extras.averages["code_counts"] = averages_->counts();
     extras.averages["code_sums"] = averages_->sums();
   }
+  if (rate_) extras.averages["code_frequencies"] = rate_->frequencies();
   return extras;
 }
 
@@ -151,6 +160,7 @@ void VqganTrainer::restore(TrainingExtras extras) {
     averages_->restore(std::move(extras.averages.at("code_counts")),
                        std::move(extras.averages.at("code_sums")));
   }
+  if (rate_) rate_->restore(std::move(extras.averages.at("code_frequencies")));
   discriminating_ = false;
 }
 

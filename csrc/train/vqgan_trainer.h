@@ -6,6 +6,7 @@
 #include "model/vqgan.h"
 #include "train/adversary.h"
 #include "train/codebook_averages.h"
+#include "train/codebook_rate.h"
 #include "train/codebook_revival.h"
 #include "train/optimizer.h"
 #include "train/training_state.h"
@@ -16,6 +17,8 @@ struct VqganTrainingOptions {
   AdversaryOptions adversary;
   // The codebook as moving averages; its weight in the loss does not count then.
   std::optional<CodebookAveragesOptions> codebook_averages = std::nullopt;
+  // Codes that are seldom chosen cost more.
+  std::optional<CodebookRateOptions> codebook_rate = std::nullopt;
   // Throws what is wrong with them for a tokenizer of that configuration.
   void check(const VqganConfig& config) const;
 };
@@ -75,8 +78,10 @@ class VqganTrainer {
   CodebookRevival revival_;
   Adversary adversary_;
   std::optional<CodebookAverages> averages_;
-  bool discriminating_ = false;  // a batch since the last update had a discriminator's loss
-  Tensor prequant_;              // of the last micro-batch
+  std::optional<CodebookRate> rate_;
+  bool discriminating_ = false;   // a batch since the last update had a discriminator's loss
+  Tensor prequant_;               // of the last micro-batch
+  std::vector<int32_t> indices_;  // the codes that it chose
 };
 
 }  // namespace vilg

@@ -48,7 +48,7 @@ export const emojiConfig: EmojiConfig = {
       learningRate: 8e-4,
       warmupSteps: 100,
       schedule: 'cosine',
-      totalSteps: 4500,
+      totalSteps: 2400,
       minLearningRate: 2e-5,
       betas: [0.9, 0.99],
       clipNorm: 1,
@@ -56,12 +56,13 @@ export const emojiConfig: EmojiConfig = {
       // PSNR counts squares; the absolute error keeps flat colours flat. Without commitment below 1 the encoder clings to its
       // first codes (0.25 as in the public VQGANs).
       lossWeights: { reconstruction: 1, absolute: 0.5, commitment: 0.25, codebook: 1 },
+      codebookRate: { weight: 0.1 },
       reviveAfter: 40, // at 100, code use fell to a quarter before the first revival
       seed: 11,
     },
     batch: 16,
-    steps: 4500, // 20 epochs
-    evaluateEvery: 500,
+    steps: 2400, // 11 epochs
+    evaluateEvery: 200,
     seed: 12,
   },
   generator: {

@@ -145,7 +145,7 @@ export class ImageTokenizerLearner extends PictureLearner<TrainableVqgan, ImageT
 
 /** What the native trainer of a vqgan is made with. */
 export function vqganTraining(options: ResolvedTrainerOptions): NativeVqganTrainingOptions {
-  const { perceptual, discriminator, codebookAverages, seed } = options
+  const { perceptual, discriminator, codebookAverages, codebookRate, seed } = options
   return {
     ...(perceptual === undefined ? {} : { perceptualWeights: perceptual.weights }),
     ...(discriminator === undefined
@@ -159,6 +159,7 @@ export function vqganTraining(options: ResolvedTrainerOptions): NativeVqganTrain
           },
         }),
     ...(codebookAverages === undefined ? {} : { codebookAverages }),
+    ...(codebookRate === undefined ? {} : { codebookRate }),
   }
 }
 

@@ -46,6 +46,19 @@ export interface CodebookAveragesOptions {
   epsilon?: number
 }
 
+/**
+ * A codebook whose codes cost what it takes to say them (entropy-constrained vector quantisation, Chou, Lookabaugh and Gray 1989): a vector
+ * chooses the code with the least squared distance + `weight` x -ln of the code's frequency. Places with nothing of their own to tell,
+ * such as a white background, then share few codes, and pictures as tokens are easier to learn to draw. Takes the last dimension of the
+ * codebook; the tokenizer stays a plain one.
+ */
+export interface CodebookRateOptions {
+  /** In squared distance a nat, above 0. */
+  weight: number
+  /** Share of the old frequencies that an update keeps, below 1; 0.99 unless given. */
+  decay?: number
+}
+
 /** Options that only the training of a vqgan has. */
 export interface VqganTrainerOptions {
   lossWeights?: TokenizerLossWeights
@@ -55,6 +68,8 @@ export interface VqganTrainerOptions {
   discriminator?: DiscriminatorOptions
   /** The codebook as moving averages, which `lossWeights.codebook` does not concern; by gradient unless given. */
   codebookAverages?: CodebookAveragesOptions
+  /** Makes codes that are seldom chosen dearer; all cost the same unless given. */
+  codebookRate?: CodebookRateOptions
   /** Codes that none of this many steps chose are replaced by vectors of the batch; 0 never does. */
   reviveAfter?: number
   /** Whether the codebook begins as vectors that the encoder gives for the first batch. */
@@ -77,6 +92,7 @@ export interface ResolvedVqganOptions {
   perceptual?: Required<PerceptualOptions>
   discriminator?: Required<DiscriminatorOptions>
   codebookAverages?: Required<CodebookAveragesOptions>
+  codebookRate?: Required<CodebookRateOptions>
   reviveAfter: number
   initializeCodebook: boolean
 }
@@ -100,12 +116,13 @@ export const DEFAULT_DVAE_OPTIONS = Object.freeze({
 /** Checks a vqgan's options, defaults filled in. */
 export function resolveVqganOptions(given: VqganTrainerOptions): ResolvedVqganOptions {
   const defaults = DEFAULT_VQGAN_OPTIONS
-  const { perceptual, discriminator, codebookAverages } = given
+  const { perceptual, discriminator, codebookAverages, codebookRate } = given
   return {
     lossWeights: resolveWeights('lossWeights', given.lossWeights ?? {}, defaults.lossWeights),
     ...(perceptual === undefined ? {} : { perceptual: resolvePerceptual(perceptual) }),
     ...(discriminator === undefined ? {} : { discriminator: resolveDiscriminator(discriminator) }),
     ...(codebookAverages === undefined ? {} : { codebookAverages: resolveAverages(codebookAverages) }),
+    ...(codebookRate === undefined ? {} : { codebookRate: resolveRate(codebookRate) }),
     reviveAfter: expectInteger('reviveAfter', given.reviveAfter ?? defaults.reviveAfter, { min: 0 }),
     initializeCodebook: expectBoolean(
       'initializeCodebook',
@@ -148,5 +165,13 @@ function resolveAverages(given: CodebookAveragesOptions): Required<CodebookAvera
   return {
     decay: belowOne('codebookAverages.decay', given.decay ?? 0.99),
     epsilon: positive('codebookAverages.epsilon', given.epsilon ?? 1e-5),
+  }
+}
+
+function resolveRate(given: CodebookRateOptions): Required<CodebookRateOptions> {
+  rejectUnknownKeys('codebookRate', given, ['weight', 'decay'])
+  return {
+    weight: positive('codebookRate.weight', given.weight),
+    decay: belowOne('codebookRate.decay', given.decay ?? 0.99),
   }
 }

@@ -146,6 +146,7 @@ const kindKeys = {
     'perceptual',
     'discriminator',
     'codebookAverages',
+    'codebookRate',
     'reviveAfter',
     'initializeCodebook',
   ],

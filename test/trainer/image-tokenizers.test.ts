@@ -63,6 +63,7 @@ const kinds = {
       lossWeights: { absolute: 1, codebook: 0.25 },
       discriminator: { start: 2, channels: 8, layers: 1 },
       codebookAverages: { decay: 0.9 },
+      codebookRate: { weight: 0.01, decay: 0.9 },
     },
   },
   'a dvae': {
@@ -187,6 +188,8 @@ test('what cannot be trained so is refused before it begins', async (t) => {
   await refuses(t, create(dvae, { temperature: 0 }), invalid, 'temperature')
   await refuses(t, create(dvae, { temperature: { from: 1, to: 0.5 } }), invalid, 'temperature.steps')
   await refuses(t, create(vqgan, { codebookAverages: { decay: 1 } }), invalid, 'codebookAverages.decay')
+  await refuses(t, create(vqgan, { codebookRate: {} as never }), invalid, 'codebookRate.weight')
+  await refuses(t, create(vqgan, { codebookRate: { weight: 1, decay: 1 } }), invalid, 'codebookRate.decay')
   const missing = join(await temporaryFolder(t), 'lpips.safetensors')
   await refuses(t, create(vqgan, { perceptual: { weights: missing } }), invalid, '16 x 16', '8 x 8')
   const larger = { ...vqgan, resolution: 16 } as never
