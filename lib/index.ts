@@ -79,8 +79,8 @@ export {
   type CodeModel,
   type CodeShard,
   type SourcePosition,
-  tokenizerFingerprint,
 } from './data/codes/code-index.ts'
+export { modelFingerprint } from './model/fingerprint.ts'
 export { type CodeSource, openCodeSource } from './data/codes/code-source.ts'
 export { codeReport, tokenizeSource, type TokenizeSourceOptions } from './data/codes/tokenize-source.ts'
 export { characterRule, nounRule, wordCountRule } from './data/filters/caption-rules.ts'
@@ -208,6 +208,8 @@ export type {
 export { type Schedule, SCHEDULES } from './trainer/schedule.ts'
 export { type ResumeOptions, Trainer, type TrainerClass, type TrainerTarget } from './trainer/trainer.ts'
 export type { GeneratorBatch, GeneratorEvaluation } from './trainer/generator-learner.ts'
+export { type QuestionAnswer, type QuestionTokens, questionTokens } from './trainer/question-tokens.ts'
+export type { ParameterGroup } from './trainer/parameter-groups.ts'
 export type { Annealed, Annealing } from './trainer/annealing.ts'
 export type { ImageTokenizerBatch, ImageTokenizerEvaluation } from './trainer/picture-learner.ts'
 export type {

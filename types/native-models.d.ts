@@ -38,7 +38,14 @@ export interface NativeDrawOptions {
 }
 
 /** `text` B x T, `valid` B x T, `image` B x G*G. */
-export type NativeBatch = [text: Int32Array, valid: Uint8Array, image: Int32Array, batch: number]
+export type NativeBatch = [
+  text: Int32Array,
+  valid: Uint8Array,
+  image: Int32Array,
+  /** 1 where describing is to predict the token; none: all that are valid but CLS. */
+  target: Uint8Array | undefined,
+  batch: number,
+]
 
 export interface NativeGenerator extends NativeHandle {
   readonly parameterCount: number
@@ -142,6 +149,8 @@ export interface NativeOptimizerOptions {
   weightDecay: number
   /** 0: off. */
   clipNorm: number
+  /** The first with a pattern for a weight's name, in which * stands for any characters, decides; scale 0 freezes. */
+  groups: { weights: string[]; learningRateScale: number; weightDecay?: number }[]
   /** The type of the products; weights and states are float32. */
   compute: NativePrecision
   /** Layers keep their input alone and run again when gradients arrive. */

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <initializer_list>
 
 #include "autograd/ops.h"
 
@@ -35,8 +37,9 @@ Value linear(Tape& tape, const Value& x, Parameter& weight, Parameter& bias,
   forward.epilogue = options.gelu ? Epilogue::kGelu : Epilogue::kNone;
   tape.ops().matmul(forward, tape.context());
 
-  Value result = tape.result(std::move(out), true);
   Value residual = options.residual;
+  Value result = tape.result(std::move(out), x->needs_grad || (residual && residual->needs_grad) ||
+                                                 !weight.frozen || !bias.frozen);
   tape.record([&tape, x, &weight, &bias, result, residual, pre_activation, rows, n, k] {
     if (!result->grad) return;
     Tensor dout = result->grad;
@@ -104,7 +107,8 @@ Value layer_norm(Tape& tape, const Value& x, Parameter& gamma, Parameter& beta, 
   forward.epsilon = epsilon;
   tape.ops().layer_norm_forward(forward, tape.context());
 
-  Value result = tape.result(std::move(out), true);
+  Value result =
+      tape.result(std::move(out), x->needs_grad || !gamma.frozen || !beta.frozen);
   tape.record([&tape, x, &gamma, &beta, result, mean, rstd, rows, channels] {
     if (!result->grad) return;
     // frozen norms still pass gradients on: their own go to scratch
@@ -112,7 +116,9 @@ Value layer_norm(Tape& tape, const Value& x, Parameter& gamma, Parameter& beta, 
     if (!dgamma) dgamma = tape.backend().zeros(DType::kFloat32, {channels});
     if (!dbeta) dbeta = tape.backend().zeros(DType::kFloat32, {channels});
     LayerNormBackwardParams params;
-    params.dx = tape.grad_buffer(x, params.accumulate).data();
+    Tensor dx = x->needs_grad ? tape.grad_buffer(x, params.accumulate)
+                              : tape.backend().empty(DType::kFloat32, x->data.shape());
+    params.dx = dx.data();
     params.dgamma = dgamma.f32();
     params.dbeta = dbeta.f32();
     params.dout = result->grad.data();
@@ -150,7 +156,12 @@ Value stream_embedding(Tape& tape, const StreamTokens& tokens, const StreamTable
   forward.sizes = sizes;
   tape.ops().stream_embedding_forward(forward, tape.context());
 
-  Value result = tape.result(std::move(out), true);
+  const bool trains = std::ranges::any_of(
+      std::initializer_list<const Parameter*>{
+          tables.text_embedding, tables.image_embedding, tables.image_start, tables.text_position,
+          tables.row_position, tables.column_position, tables.modality},
+      [](const Parameter* table) { return !table->frozen; });
+  Value result = tape.result(std::move(out), trains);
   tape.record([&tape, tokens, tables, direction, sizes, result, batch, channels] {
     if (!result->grad) return;
     std::vector<Tensor> scratch;  // where frozen tables' gradients go

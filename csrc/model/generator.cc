@@ -158,6 +158,7 @@ void Generator::check(const TokenBatch& batch) const {
   length("text", batch.text.size(), t);
   length("textValid", batch.text_valid.size(), t);
   length("image", batch.image.size(), n);
+  if (!batch.text_target.empty()) length("textTarget", batch.text_target.size(), t);
   const auto ids = [](const char* name, std::span<const int32_t> tokens, int64_t vocab) {
     for (size_t i = 0; i < tokens.size(); ++i) {
       VILG_CHECK(tokens[i] >= 0 && tokens[i] < vocab, kInvalidArgument,
@@ -192,7 +193,8 @@ std::vector<int32_t> Generator::targets(const TokenBatch& batch, Direction direc
   for (int64_t b = 0; b < batch.batch; ++b) {
     for (int64_t j = 1; j < t; ++j) {
       const auto at = static_cast<size_t>(b * t + j);
-      result.push_back(batch.text_valid[at] ? batch.text[at] : -1);
+      const bool asked = batch.text_target.empty() || batch.text_target[at];
+      result.push_back(batch.text_valid[at] && asked ? batch.text[at] : -1);
     }
   }
   return result;

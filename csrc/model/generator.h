@@ -36,6 +36,9 @@ struct TokenBatch {
   std::span<const int32_t> text;        // (B, T)
   std::span<const uint8_t> text_valid;  // (B, T)
   std::span<const int32_t> image;       // (B, G*G)
+  // (B, T), 1 where the loss of describing asks for the token: answers, but not their questions.
+  // Empty: every valid token but CLS.
+  std::span<const uint8_t> text_target = {};
   int64_t batch = 0;
 };
 
@@ -65,7 +68,7 @@ class Generator {
   // Text to image: logits at IMG, z1 .. z(n-1), (B, n, Vz). Image to text: at CLS, t1 .., (B, M -
   // 1, Vt).
   Value logits(Tape& tape, const StreamTokens& tokens, Direction direction);
-  // What those logits must predict; -1 where nothing (PAD).
+  // What those logits must predict; -1 where nothing (PAD, and what text_target leaves out).
   std::vector<int32_t> targets(const TokenBatch& batch, Direction direction) const;
 
   // Refuses what cannot be: wrong sizes, ids out of range, a text without CLS.

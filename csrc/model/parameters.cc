@@ -274,4 +274,20 @@ std::vector<float> ParameterList::read(size_t index, bool gradient) const {
   return values;
 }
 
+FrozenScope::FrozenScope(ParameterList& parameters)
+    : FrozenScope(parameters, std::vector<bool>(parameters.all().size(), true)) {}
+
+FrozenScope::FrozenScope(ParameterList& parameters, const std::vector<bool>& frozen)
+    : parameters_(parameters) {
+  for (size_t i = 0; i < frozen.size(); ++i) {
+    Parameter& parameter = parameters.all()[i];
+    before_.push_back(parameter.frozen);
+    if (frozen[i]) parameter.frozen = true;
+  }
+}
+
+FrozenScope::~FrozenScope() {
+  for (size_t i = 0; i < before_.size(); ++i) parameters_.all()[i].frozen = before_[i];
+}
+
 }  // namespace vilg

@@ -75,4 +75,19 @@ class ParameterList {
   std::unordered_map<std::string, size_t> by_name_;
 };
 
+// For the time of a scope no gradient is computed for a model's weights, or for some of them.
+class FrozenScope {
+ public:
+  explicit FrozenScope(ParameterList& parameters);
+  // `frozen`: one a weight, in their order.
+  FrozenScope(ParameterList& parameters, const std::vector<bool>& frozen);
+  ~FrozenScope();
+  FrozenScope(const FrozenScope&) = delete;
+  FrozenScope& operator=(const FrozenScope&) = delete;
+
+ private:
+  ParameterList& parameters_;
+  std::vector<bool> before_;
+};
+
 }  // namespace vilg

@@ -121,15 +121,4 @@ Value PatchDiscriminator::run(Tape& tape, Value x, bool by_averages) {
   return x;
 }
 
-FrozenScope::FrozenScope(ParameterList& parameters) : parameters_(parameters) {
-  for (Parameter& parameter : parameters.all()) {
-    before_.push_back(parameter.frozen);
-    parameter.frozen = true;
-  }
-}
-
-FrozenScope::~FrozenScope() {
-  for (size_t i = 0; i < before_.size(); ++i) parameters_.all()[i].frozen = before_[i];
-}
-
 }  // namespace vilg

@@ -47,17 +47,4 @@ class PatchDiscriminator {
   std::vector<Layer> layers_;
 };
 
-// For the time of a scope no gradient is computed for a model's weights.
-class FrozenScope {
- public:
-  explicit FrozenScope(ParameterList& parameters);
-  ~FrozenScope();
-  FrozenScope(const FrozenScope&) = delete;
-  FrozenScope& operator=(const FrozenScope&) = delete;
-
- private:
-  ParameterList& parameters_;
-  std::vector<bool> before_;
-};
-
 }  // namespace vilg

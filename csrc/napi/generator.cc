@@ -41,12 +41,12 @@ Napi::Value load(const Napi::CallbackInfo& info) {
   return start(info, 0, Argument(info, 2, "path").string());
 }
 
-// forward(text, valid, image, batch, direction, control)
+// forward(text, valid, image, target, batch, direction, control)
 Napi::Value forward(const Napi::CallbackInfo& info, const std::shared_ptr<Model>& generator) {
   return start_task(
-      info.Env(), Argument(info, 5, "control").task_options(),
+      info.Env(), Argument(info, 6, "control").task_options(),
       [generator, batch = batch_arguments(info, 0),
-       direction = direction_argument(Argument(info, 4, "direction"))](TaskContext& task) {
+       direction = direction_argument(Argument(info, 5, "direction"))](TaskContext& task) {
         const auto hold = generator->lock.shared(&task.stop);
         return generator->model.forward(batch, direction, &task.stop);
       },
@@ -61,16 +61,16 @@ Napi::Value forward(const Napi::CallbackInfo& info, const std::shared_ptr<Model>
       });
 }
 
-// gradients(text, valid, image, batch, direction, control)
+// gradients(text, valid, image, target, batch, direction, control)
 Napi::Value gradients(const Napi::CallbackInfo& info, const std::shared_ptr<Model>& generator) {
   struct Result {
     double loss;
     NamedGradients gradients;
   };
   return start_task(
-      info.Env(), Argument(info, 5, "control").task_options(),
+      info.Env(), Argument(info, 6, "control").task_options(),
       [generator, batch = batch_arguments(info, 0),
-       direction = direction_argument(Argument(info, 4, "direction"))](TaskContext& task) {
+       direction = direction_argument(Argument(info, 5, "direction"))](TaskContext& task) {
         const auto hold = generator->lock.exclusive(&task.stop);
         std::vector<Tensor> own;
         const GradientScope scope(generator->model.parameters(), own);

@@ -14,10 +14,10 @@ struct GeneratorTrainerTraits {
 };
 using GeneratorTrainerClass = Wrap<GeneratorTrainerTraits>;
 
-// accumulate(text, valid, image, batch, options, scale, control)
+// accumulate(text, valid, image, target, batch, options, scale, control)
 Napi::Value accumulate_pairs(const Napi::CallbackInfo& info,
                              const std::shared_ptr<GeneratorTraining>& training) {
-  const Argument options(info, 4, "options");
+  const Argument options(info, 5, "options");
   const auto weight = [&](const char* name) { return float_argument(options[name], 0, 1e30); };
   const GeneratorLossOptions loss{
       .text_to_image_weight = weight("textToImageWeight"),
@@ -25,9 +25,9 @@ Napi::Value accumulate_pairs(const Napi::CallbackInfo& info,
       .label_smoothing = float_argument(options["labelSmoothing"], 0, 1),
       .z_loss = weight("zLoss")};
   return start_task(
-      info.Env(), Argument(info, 6, "control").task_options(),
+      info.Env(), Argument(info, 7, "control").task_options(),
       [training, batch = batch_arguments(info, 0), loss,
-       scale = float_argument(Argument(info, 5, "scale"), 0, 1e30),
+       scale = float_argument(Argument(info, 6, "scale"), 0, 1e30),
        lease = Lease(training, training->in_use, "trainer"),
        discard = DiscardUnlessDone(training)](TaskContext& task) mutable {
         const TrainingScope scope(*training, task.stop);

@@ -41,18 +41,30 @@ OptimizerOptions optimizer_options(const Argument& argument, GradientMode* mode)
   constexpr double kMax = std::numeric_limits<float>::max();
   mode->compute = precision_argument(argument["compute"]);
   mode->recompute = argument["recompute"].boolean();
+  std::vector<ParameterGroup> groups;
+  for (const Argument& group : argument["groups"].elements()) {
+    groups.push_back({.weights = group["weights"].strings(),
+                      .learning_rate_scale = float_argument(group["learningRateScale"], 0, kMax)});
+    if (const Argument decay = group["weightDecay"]; !decay.missing()) {
+      groups.back().weight_decay = float_argument(decay, 0, kMax);
+    }
+  }
   return {.beta1 = float_argument(argument["beta1"], 0, 1),
           .beta2 = float_argument(argument["beta2"], 0, 1),
           .epsilon = float_argument(argument["epsilon"], 0, kMax),
           .weight_decay = float_argument(argument["weightDecay"], 0, kMax),
-          .clip_norm = float_argument(argument["clipNorm"], 0, kMax)};
+          .clip_norm = float_argument(argument["clipNorm"], 0, kMax),
+          .groups = groups};
 }
 
 OwnedBatch batch_arguments(const Napi::CallbackInfo& info, size_t first) {
+  const Argument target(info, first + 3, "textTarget");
   return {.text = copied<int32_t>(Argument(info, first, "text")),
           .text_valid = copied<uint8_t>(Argument(info, first + 1, "textValid")),
           .image = copied<int32_t>(Argument(info, first + 2, "image")),
-          .batch = Argument(info, first + 3, "batch").integer(1, 1 << 24)};
+          .text_target =
+              target.missing() ? std::vector<uint8_t>() : copied<uint8_t>(target),
+          .batch = Argument(info, first + 4, "batch").integer(1, 1 << 24)};
 }
 
 NamedGradients read_gradients(const ParameterList& parameters) {

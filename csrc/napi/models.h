@@ -85,14 +85,19 @@ std::vector<T> copied(const Argument& argument) {
   return {values.begin(), values.end()};
 }
 
-// A batch of pairs of its own: arguments `first` .. first + 3 of a call.
+// A batch of pairs of its own: arguments `first` .. first + 4 of a call.
 struct OwnedBatch {
   std::vector<int32_t> text;
   std::vector<uint8_t> text_valid;
   std::vector<int32_t> image;
+  std::vector<uint8_t> text_target;  // empty where none was given
   int64_t batch = 0;
   operator TokenBatch() const {
-    return {.text = text, .text_valid = text_valid, .image = image, .batch = batch};
+    return {.text = text,
+            .text_valid = text_valid,
+            .image = image,
+            .text_target = text_target,
+            .batch = batch};
   }
 };
 OwnedBatch batch_arguments(const Napi::CallbackInfo& info, size_t first);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,12 +40,14 @@ class TrainingScope {
       : hold_(training.locked->lock.exclusive(&stop)),
         gradients_(training.locked->model.parameters(), training.gradients) {
     if (!training.trainer) training.trainer = training.make(stop);
+    frozen_.emplace(training.locked->model.parameters(), training.trainer->optimizer().frozen());
     if (training.discard.exchange(false)) training.trainer->discard();
   }
 
  private:
   FairLock::Hold hold_;
   GradientScope gradients_;
+  std::optional<FrozenScope> frozen_;  // made when the trainer is there
 };
 
 // Captured by a task that gathers gradients: unless it comes to its end, what was gathered is

@@ -100,8 +100,9 @@ void save_training_state(const std::string& path, const std::vector<TrainedPart>
       if (stop) stop->check();
       const ParameterSpec& spec = parameters.specs()[i];
       const std::string name = part.prefix + spec.name;
-      const Tensor &m = part.optimizer->first_moment(i), &v = part.optimizer->second_moment(i);
       add(name, spec.shape, parameters.read(i));
+      if (part.optimizer->frozen()[i]) continue;
+      const Tensor &m = part.optimizer->first_moment(i), &v = part.optimizer->second_moment(i);
       add("m." + name, m.shape(), download(m));
       add("v." + name, v.shape(), download(v));
     }
@@ -143,10 +144,16 @@ void load_training_state(const std::string& path, const std::vector<TrainedPart>
         return &expect_tensor(*file, prefix + name, tensor.shape(), io::StoredType::kF32);
       };
       loaded.weights.push_back(&expect_tensor(*file, name, spec.shape, io::StoredType::kF32));
+      const bool frozen = part.optimizer->frozen()[i];
+      expected_tensors += frozen ? 1 : 3;
+      if (frozen) {
+        loaded.m.push_back(nullptr);
+        loaded.v.push_back(nullptr);
+        continue;
+      }
       loaded.m.push_back(moment("m.", part.optimizer->first_moment(i)));
       loaded.v.push_back(moment("v.", part.optimizer->second_moment(i)));
     }
-    expected_tensors += 3 * parameters.specs().size();
   }
   auto arrays = read_arrays(*file, extras.arrays, io::StoredType::kI32);
   auto averages = read_arrays(*file, extras.averages, io::StoredType::kF32);
@@ -162,6 +169,7 @@ void load_training_state(const std::string& path, const std::vector<TrainedPart>
     const Loaded& loaded = found[p];
     for (size_t i = 0; i < loaded.weights.size(); ++i) {
       optimizer.parameters().load(i, loaded.weights[i]->data, DType::kFloat32);
+      if (optimizer.frozen()[i]) continue;
       backend.copy_in(optimizer.first_moment(i).data(), loaded.m[i]->data, loaded.m[i]->size_bytes);
       backend.copy_in(optimizer.second_moment(i).data(), loaded.v[i]->data,
                       loaded.v[i]->size_bytes);

@@ -10,6 +10,14 @@ void VqganTrainingOptions::check(const VqganConfig& config) const {
   if (codebook_rate) codebook_rate->validate(config);
 }
 
+namespace {
+// Groups are about the tokenizer; the discriminator learns as a whole.
+OptimizerOptions without_groups(OptimizerOptions options) {
+  options.groups.clear();
+  return options;
+}
+}  // namespace
+
 VqganTrainer::VqganTrainer(std::shared_ptr<Vqgan> tokenizer, const OptimizerOptions& options,
                            const GradientMode& mode, const VqganTrainingOptions& training,
                            const StopFlag* stop)
@@ -17,7 +25,7 @@ VqganTrainer::VqganTrainer(std::shared_ptr<Vqgan> tokenizer, const OptimizerOpti
       mode_(mode),
       optimizer_(tokenizer_->parameters(), options),
       revival_(tokenizer_->config().codebook_size),
-      adversary_(tokenizer_->backend(), training.adversary, options, stop) {
+      adversary_(tokenizer_->backend(), training.adversary, without_groups(options), stop) {
   training.check(tokenizer_->config());
   if (training.codebook_averages) {
     averages_.emplace(tokenizer_->backend(), tokenizer_->codebook(), *training.codebook_averages);

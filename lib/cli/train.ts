@@ -1,21 +1,10 @@
 import { join, resolve } from 'node:path'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { VilgError } from '../errors.ts'
-import { CONFIG_FILE, readJson } from '../model/config-file.ts'
-import {
-  checkImageTokenizerConfig,
-  type ImageTokenizerConfig,
-  reductionOf,
-} from '../model/image-tokenizer-config.ts'
 import { writeBundle } from '../trainer/bundle/bundle-stage.ts'
-import {
-  type BundleTrainingConfig,
-  changeBundleConfig,
-  DEFAULT_SIZES,
-  defaultBundleConfig,
-} from '../trainer/bundle/config.ts'
+import { DEFAULT_SIZES } from '../trainer/bundle/config.ts'
 import { trainGenerator } from '../trainer/bundle/generator-stage.ts'
-import { takeImageTokenizer } from '../trainer/bundle/given-tokenizer.ts'
+import { takeImageTokenizer, takeVocabulary } from '../trainer/bundle/given-parts.ts'
 import {
   makeTokens,
   makeVocabulary,
@@ -27,16 +16,16 @@ import { summarize } from '../trainer/bundle/summary.ts'
 import { StreamData } from '../trainer/bundle/stream-data.ts'
 import { InterruptedError } from '../trainer/interrupt.ts'
 import { formatSeconds } from '../trainer/progress.ts'
-import { rejectUnknownKeys } from '../validate.ts'
 import { addOutputOptions, integer, number } from './arguments.ts'
 import { type CliContext, note, print } from './context.ts'
 import { addSourceOptions, type SourceFlags } from './source-options.ts'
-import { imageTokenizerFolder } from './tokenize.ts'
+import { configOf, type GivenModels, openGiven, readChanges, sizeOf } from './train-config.ts'
 import { openWeighted } from './training-data.ts'
 
 interface Flags extends SourceFlags {
   data: string[]
   imageTokenizer?: string
+  from?: string
   shuffle: number
   force: boolean
   out: string
@@ -53,18 +42,20 @@ interface Flags extends SourceFlags {
 }
 
 interface TrainContext extends StageContext {
-  /** The folder of the image tokenizer that is not to be trained. */
-  givenTokenizer: string | undefined
+  given: GivenModels
   bundle: string
   about: { name: string; description: string }
 }
 
 const stages = {
-  vocabulary: makeVocabulary,
+  vocabulary: (context: TrainContext) =>
+    context.given.vocabulary === undefined
+      ? makeVocabulary(context)
+      : takeVocabulary(context, context.given.vocabulary),
   'image-tokenizer': (context: TrainContext) =>
-    context.givenTokenizer === undefined
+    context.given.imageTokenizer === undefined
       ? trainImageTokenizer(context)
-      : takeImageTokenizer(context, context.givenTokenizer),
+      : takeImageTokenizer(context, context.given.imageTokenizer.folder),
   tokens: makeTokens,
   generator: trainGenerator,
   bundle: async (context: TrainContext) => {
@@ -101,6 +92,10 @@ export function addTrain(program: Command, context: CliContext): void {
     .option(
       '--image-tokenizer <folder>',
       'take this one (or that of this bundle) instead of training one; codes need theirs',
+    )
+    .option(
+      '--from <bundle>',
+      'fine-tune this bundle: its vocabulary and image tokenizer stay, its generator is trained on',
     )
     .requiredOption('-o, --out <folder>', 'where the bundle goes')
     .option('--run <folder>', 'where checkpoints, logs and samples are kept (default: <out>/run)')
@@ -150,7 +145,9 @@ Examples:
   $ ernie-vilg train --data pictures --out my-model
   $ ernie-vilg train --data pictures --out my-model --size 32 --minutes 60
   $ echo '{"generator": {"steps": 2000, "model": {"layers": 4}}}' > small.json
-  $ ernie-vilg train --data pictures --out my-model --config small.json`,
+  $ ernie-vilg train --data pictures --out my-model --config small.json
+  $ echo '{"generator": {"training": {"groups": [{"weights": "blocks.0.*", "learningRateScale": 0}]}}}' > frozen.json
+  $ ernie-vilg train --data pictures --from a-model --config frozen.json --out my-model`,
     )
     .action(async (flags: Flags) => train(context, flags))
 }
@@ -164,11 +161,9 @@ async function train(context: CliContext, flags: Flags): Promise<void> {
   const bundle = resolve(flags.out)
   const folder = resolve(flags.run ?? join(bundle, 'run'))
   const changes = flags.config === undefined ? {} : await readChanges(flags.config)
-  const givenTokenizer =
-    flags.imageTokenizer === undefined ? undefined : await imageTokenizerFolder(flags.imageTokenizer)
-  const given = givenTokenizer === undefined ? undefined : await readTokenizerConfig(givenTokenizer)
-  const size = given?.resolution ?? sizeOf(changes) ?? flags.size
-  const data = await openData(flags, size, given !== undefined, context.signal)
+  const given = await openGiven(flags)
+  const size = given.imageTokenizer?.config.resolution ?? sizeOf(changes) ?? flags.size
+  const data = await openData(flags, size, given.imageTokenizer !== undefined, context.signal)
   const count = await data.count(mostCounted)
   const { broken, heldOutCount: heldOut, settings } = data
   const isAtLeast = count === mostCounted
@@ -179,7 +174,7 @@ async function train(context: CliContext, flags: Flags): Promise<void> {
     `data: ${isAtLeast ? 'at least ' : ''}${count} pairs to train on, ${heldOut} held-out pictures to measure, ${broken.count} left out so far`,
   )
 
-  const config = configOf(size, flags.size, count, changes, given)
+  const config = configOf({ size, flag: flags.size, pairs: count, changes, given })
   const minutesLeft = () =>
     flags.minutes === undefined
       ? undefined
@@ -189,7 +184,8 @@ async function train(context: CliContext, flags: Flags): Promise<void> {
     folder,
     data,
     changeData: flags.force,
-    givenTokenizer,
+    given,
+    fromGenerator: given.generator?.folder,
     minutesLeft,
     signal: context.signal,
     note: (text) => tell('note', { text }, text),
@@ -235,18 +231,6 @@ async function runStages(
   tell('end', { ...bundle, measurements }, `\n${await summarize(work.folder)}${next}`)
 }
 
-async function readChanges(path: string): Promise<Record<string, unknown>> {
-  const changes = await readJson(path, `Expected the settings of a training in ${path}, found no such file`)
-  rejectUnknownKeys(`the config in ${path}`, changes, ['text', 'imageTokenizer', 'generator', 'sampling'])
-  return changes
-}
-
-/** The resolution that a config asks for. */
-function sizeOf(changes: Record<string, unknown>): number | undefined {
-  const model = (changes.imageTokenizer as { model?: { resolution?: unknown } } | undefined)?.model
-  return typeof model?.resolution === 'number' ? model.resolution : undefined
-}
-
 /** Above it, the number of pairs decides no setting any more. */
 const mostCounted = 10_000
 /** Broken samples that are named on the terminal; --json has more of them. */
@@ -266,32 +250,4 @@ async function openData(
   }
   const { heldOut: share, seed, shuffle, onBroken } = flags
   return StreamData.open({ sources, size, heldOut: { share, seed }, shuffle, onBroken, signal })
-}
-
-async function readTokenizerConfig(folder: string): Promise<Readonly<Required<ImageTokenizerConfig>>> {
-  const path = join(folder, CONFIG_FILE)
-  return checkImageTokenizerConfig(
-    await readJson(path, `Expected an image tokenizer in ${folder}, found no ${CONFIG_FILE}`),
-  )
-}
-
-/** The defaults of the flag's size, which a config with a resolution of its own then changes, and a tokenizer that is there. */
-function configOf(
-  size: number,
-  flag: number,
-  pairs: number,
-  changes: object,
-  given: Readonly<Required<ImageTokenizerConfig>> | undefined,
-): BundleTrainingConfig {
-  const isKnown = (DEFAULT_SIZES as readonly number[]).includes(size)
-  const config = changeBundleConfig(defaultBundleConfig(isKnown ? size : flag, pairs), changes)
-  if (given === undefined) return config
-  if ('imageTokenizer' in changes) {
-    const text =
-      'Expected no section imageTokenizer in the config with --image-tokenizer: nothing of it is trained'
-    throw new VilgError('ERR_VILG_INVALID_ARGUMENT', text, { argument: 'config.imageTokenizer' })
-  }
-  const grid = given.resolution / reductionOf(given)
-  const model = { ...config.generator.model, imageVocab: given.codebookSize, grid }
-  return { ...config, generator: { ...config.generator, model } }
 }

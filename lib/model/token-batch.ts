@@ -1,3 +1,4 @@
+import type { NativeBatch } from '../../types/native-models.d.ts'
 import { expectTypedArray, outOfRange, typeMismatch } from '../validate.ts'
 import type { GeneratorConfig } from './generator-config.ts'
 
@@ -9,17 +10,19 @@ export interface TokenBatch {
   textValid: Uint8Array
   /** B x n, in raster order. */
   image: Int32Array
+  /**
+   * B x M: 1 where describing is to predict the token, else 0: of a question with its answer, the answer and its SEP. All tokens that are
+   * valid, but CLS, where it is not given.
+   */
+  textTarget?: Uint8Array | undefined
 }
 
 /**
  * Refuses what does not fit the model: wrong lengths, ids out of range. Returns a copy, as the caller may change the arrays before the
  * model comes to them, and the number of pairs.
  */
-export function checkTokenBatch(
-  batch: unknown,
-  config: GeneratorConfig,
-): [text: Int32Array, valid: Uint8Array, image: Int32Array, pairs: number] {
-  const { text, textValid, image } = checkArrays(batch, config)
+export function checkTokenBatch(batch: unknown, config: GeneratorConfig): NativeBatch {
+  const { text, textValid, image, textTarget } = checkArrays(batch, config)
   const pairs = text.length / config.textLength
   checkIds('text', text, config.textVocab)
   checkIds('image', image, config.imageVocab)
@@ -29,7 +32,10 @@ export function checkTokenBatch(
       throw outOfRange(`textValid[${i}]`, first ? '1 (the place of CLS)' : '0 or 1', textValid[i])
     }
   }
-  return [text, textValid, image, pairs]
+  for (let i = 0; textTarget !== undefined && i < textTarget.length; i++) {
+    if (textTarget[i]! > 1) throw outOfRange(`textTarget[${i}]`, '0 or 1', textTarget[i])
+  }
+  return [text, textValid, image, textTarget, pairs]
 }
 
 function checkArrays(batch: unknown, { textLength, grid }: GeneratorConfig): TokenBatch {
@@ -44,7 +50,16 @@ function checkArrays(batch: unknown, { textLength, grid }: GeneratorConfig): Tok
   }
   const textValid = expectTypedArray('textValid', given.textValid, Uint8Array, text.length)
   const image = expectTypedArray('image', given.image, Int32Array, pairs * grid * grid)
-  return { text: text.slice(), textValid: textValid.slice(), image: image.slice() }
+  const textTarget =
+    given.textTarget === undefined
+      ? undefined
+      : expectTypedArray('textTarget', given.textTarget, Uint8Array, text.length)
+  return {
+    text: text.slice(),
+    textValid: textValid.slice(),
+    image: image.slice(),
+    textTarget: textTarget?.slice(),
+  }
 }
 
 /** Throws unless every id is one of a vocabulary. */

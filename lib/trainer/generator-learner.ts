@@ -1,7 +1,8 @@
 import type { NativeGeneratorTrainer } from '../../types/native-models.d.ts'
 import type { StopFlag, TaskControl } from '../../types/native.d.ts'
 import { stopped } from '../native/binding.ts'
-import { expectTypedArray, outOfRange, typeMismatch } from '../validate.ts'
+import { type Direction, DIRECTIONS } from '../kernels.ts'
+import { expectOneOf, expectTypedArray, outOfRange, typeMismatch } from '../validate.ts'
 import type { Learner, LossTerms, StepSize } from './learner.ts'
 import type { ResolvedTrainerOptions } from './options.ts'
 
@@ -13,13 +14,17 @@ export interface GeneratorBatch {
   textValid: Uint8Array
   /** B x n. */
   image: Int32Array
+  /** B x M, 1 where describing is to predict the token; unless given, all that are valid, but CLS. */
+  textTarget?: Uint8Array | undefined
+  /** The only direction that the batch is for; both unless given. Questions with answers are for `image-to-text`. */
+  direction?: Direction | undefined
 }
 
 /** The losses of a step, in nats a token. */
 export interface GeneratorTerms extends LossTerms {
   /** Mean over the image tokens; 0 where its weight is. */
   textToImage: number
-  /** Mean over the text tokens that are not PAD; 0 where its weight is. */
+  /** Mean over the text tokens that it is to predict; 0 where its weight is. */
   imageToText: number
 }
 
@@ -33,8 +38,8 @@ export interface TrainableGenerator {
   readonly config: { readonly textLength: number; readonly grid: number }
   readonly parameterCount: number
   forward(
-    batch: GeneratorBatch,
-    options: { direction: 'text-to-image' | 'image-to-text'; signal?: AbortSignal },
+    batch: Omit<GeneratorBatch, 'direction'>,
+    options: { direction: Direction; signal?: AbortSignal },
   ): Promise<{ loss: number }>
 }
 
@@ -59,7 +64,7 @@ export class GeneratorLearner implements Learner<GeneratorBatch, GeneratorTerms,
     if (typeof batch !== 'object' || batch === null) {
       throw typeMismatch(name, 'an object with text, textValid and image', batch)
     }
-    const { text, textValid, image } = batch as GeneratorBatch
+    const { text, textValid, image, textTarget, direction } = batch as GeneratorBatch
     const { textLength, imageLength } = this.#lengths()
     expectTypedArray(`${name}.text`, text, Int32Array)
     if (text.length === 0 || text.length % textLength !== 0) {
@@ -68,14 +73,28 @@ export class GeneratorLearner implements Learner<GeneratorBatch, GeneratorTerms,
     }
     expectTypedArray(`${name}.textValid`, textValid, Uint8Array, text.length)
     expectTypedArray(`${name}.image`, image, Int32Array, (text.length / textLength) * imageLength)
+    if (textTarget !== undefined) expectTypedArray(`${name}.textTarget`, textTarget, Uint8Array, text.length)
+    if (direction !== undefined) {
+      expectOneOf(`${name}.direction`, direction, DIRECTIONS)
+      if (this.#weight(direction) === 0) {
+        throw outOfRange(`${name}.direction`, 'a direction whose weight is not 0', direction)
+      }
+    }
+    const { pictures, targets } = this.#count(batch as GeneratorBatch)
+    if (pictures === 0 && targets === 0) {
+      throw outOfRange(
+        `${name}.textTarget`,
+        'a text token to predict in a batch that is described only',
+        textTarget,
+      )
+    }
   }
 
   size(batches: readonly GeneratorBatch[]): StepSize {
     const { textLength, imageLength } = this.#lengths()
-    const { textToImage, imageToText } = this.#options.directionWeights!
-    const pairs = batches.reduce((sum, batch) => sum + this.#pairs(batch), 0)
-    const directions = Number(textToImage > 0) + Number(imageToText > 0)
-    const tokens = pairs * (textLength + 1 + imageLength) * directions
+    const pairs = sum(batches.map((batch) => this.#pairs(batch)))
+    const streams = sum(batches.map((batch) => this.#pairs(batch) * this.#directions(batch).length))
+    const tokens = streams * (textLength + 1 + imageLength)
     // a multiply-add a weight forward, and two backward: by the input and by the weight
     return { pairs, tokens, flops: 6 * this.#generator.parameterCount * tokens }
   }
@@ -85,22 +104,28 @@ export class GeneratorLearner implements Learner<GeneratorBatch, GeneratorTerms,
   async accumulate(batches: readonly GeneratorBatch[], control: TaskControl): Promise<GeneratorTerms> {
     const { directionWeights, labelSmoothing, zLoss } = this.#options
     const { textToImage, imageToText } = directionWeights!
-    const pairs = batches.map((batch) => this.#pairs(batch))
-    const targets = batches.map((batch, i) => countTargets(batch, pairs[i]!))
-    const allPairs = sum(pairs)
-    const allTargets = sum(targets)
+    const counts = batches.map((batch) => this.#count(batch))
+    const all = {
+      pictures: sum(counts.map((of) => of.pictures)),
+      targets: sum(counts.map((of) => of.targets)),
+    }
     const terms: GeneratorTerms = { loss: 0, textToImage: 0, imageToText: 0 }
-    for (const [i, { text, textValid, image }] of batches.entries()) {
+    for (const [i, { text, textValid, image, textTarget }] of batches.entries()) {
       // A loss is a mean over tokens: each micro-batch counts by the tokens that it has of all, which differs by direction.
-      const imageShare = pairs[i]! / allPairs
-      const textShare = allTargets === 0 ? 0 : targets[i]! / allTargets
+      const imageShare = all.pictures === 0 ? 0 : counts[i]!.pictures / all.pictures
+      const textShare = all.targets === 0 ? 0 : counts[i]!.targets / all.targets
       const options = {
         textToImageWeight: textToImage * imageShare,
         imageToTextWeight: imageToText * textShare,
         labelSmoothing: labelSmoothing!,
         zLoss: zLoss!,
       }
-      const losses = await this.native.accumulate(text, textValid, image, pairs[i]!, options, 1, control)
+      const losses = await this.native.accumulate(
+        ...([text, textValid, image, textTarget, this.#pairs(batches[i]!)] as const),
+        options,
+        1,
+        control,
+      )
       terms.textToImage += losses.textToImage * imageShare
       terms.imageToText += losses.imageToText * textShare
     }
@@ -120,23 +145,28 @@ export class GeneratorLearner implements Learner<GeneratorBatch, GeneratorTerms,
   async evaluate(data: AsyncIterable<GeneratorBatch>, signal: AbortSignal): Promise<GeneratorEvaluation> {
     const { textToImage, imageToText } = this.#options.directionWeights!
     const sums = { textToImage: 0, imageToText: 0 }
+    const all = { pictures: 0, targets: 0 }
     let pairs = 0
-    let targets = 0
     for await (const batch of data) {
       this.check('batch', batch)
-      const numPairs = this.#pairs(batch)
-      const numTargets = countTargets(batch, numPairs)
-      const image = await this.#generator.forward(batch, { direction: 'text-to-image', signal })
-      const text = await this.#generator.forward(batch, { direction: 'image-to-text', signal })
-      sums.textToImage += image.loss * numPairs
-      sums.imageToText += text.loss * numTargets
-      pairs += numPairs
-      targets += numTargets
+      const { direction: _, ...tokens } = batch
+      const { pictures, targets } = this.#count(batch)
+      if (pictures > 0) {
+        const { loss } = await this.#generator.forward(tokens, { direction: 'text-to-image', signal })
+        sums.textToImage += loss * pictures
+      }
+      if (targets > 0) {
+        const { loss } = await this.#generator.forward(tokens, { direction: 'image-to-text', signal })
+        sums.imageToText += loss * targets
+      }
+      pairs += this.#pairs(batch)
+      all.pictures += pictures
+      all.targets += targets
     }
     if (pairs === 0) throw outOfRange('data', 'at least one batch', 0)
     const means = {
-      textToImage: sums.textToImage / pairs,
-      imageToText: sums.imageToText / Math.max(1, targets),
+      textToImage: sums.textToImage / Math.max(1, all.pictures),
+      imageToText: sums.imageToText / Math.max(1, all.targets),
     }
     return {
       loss: textToImage * means.textToImage + imageToText * means.imageToText,
@@ -153,6 +183,26 @@ export class GeneratorLearner implements Learner<GeneratorBatch, GeneratorTerms,
   #pairs(batch: GeneratorBatch): number {
     return batch.text.length / this.#generator.config.textLength
   }
+
+  #weight(direction: Direction): number {
+    const { textToImage, imageToText } = this.#options.directionWeights!
+    return direction === 'text-to-image' ? textToImage : imageToText
+  }
+
+  /** Those that a batch is trained in. */
+  #directions({ direction }: GeneratorBatch): Direction[] {
+    return DIRECTIONS.filter((one) => (direction ?? one) === one && this.#weight(one) > 0)
+  }
+
+  /** What the two losses of a batch are means over: pictures (all have as many tokens), and text tokens. */
+  #count(batch: GeneratorBatch): { pictures: number; targets: number } {
+    const { direction } = batch
+    const pairs = this.#pairs(batch)
+    return {
+      pictures: direction === 'image-to-text' ? 0 : pairs,
+      targets: direction === 'text-to-image' ? 0 : countTargets(batch, pairs),
+    }
+  }
 }
 
 /** Swallows what a stopped native task rejects with, and nothing else. */
@@ -160,11 +210,14 @@ export function ignoreStopped(error: unknown): void {
   if (error !== stopped) throw error
 }
 
-/** Text tokens that something predicts: all that are valid but CLS. */
-function countTargets({ textValid }: GeneratorBatch, pairs: number): number {
-  let valid = 0
-  for (let i = 0; i < textValid.length; i++) valid += textValid[i]!
-  return valid - pairs
+/** Text tokens that describing is to predict: those asked for of all that are valid but CLS. */
+function countTargets({ textValid, textTarget }: GeneratorBatch, pairs: number): number {
+  const length = textValid.length / pairs
+  let count = 0
+  for (let i = 0; i < textValid.length; i++) {
+    if (i % length !== 0 && textValid[i] === 1 && textTarget?.[i] !== 0) count++
+  }
+  return count
 }
 
 function sum(values: readonly number[]): number {

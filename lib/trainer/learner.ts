@@ -58,6 +58,7 @@ export function optimizerOptions(options: ResolvedTrainerOptions): NativeOptimiz
     epsilon: options.epsilon,
     weightDecay: options.weightDecay,
     clipNorm: options.clipNorm,
+    groups: options.groups.map(({ weights, ...rest }) => ({ weights: [...weights], ...rest })),
     compute: options.precision,
     recompute: options.recompute,
   }

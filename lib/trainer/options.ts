@@ -18,6 +18,7 @@ import {
   resolveVqganOptions,
   type VqganTrainerOptions,
 } from './image-tokenizer-options.ts'
+import { type ParameterGroup, resolveGroups, type ResolvedParameterGroup } from './parameter-groups.ts'
 import { SCHEDULES, type Schedule } from './schedule.ts'
 
 /** What a trainer can train: `image-tokenizer` is a vqgan. */
@@ -61,6 +62,11 @@ export interface TrainerOptions extends VqganTrainerOptions, DvaeTrainerOptions 
   weightDecay?: number
   /** A longer gradient is scaled down to this norm; 0 turns it off. */
   clipNorm?: number
+  /**
+   * Weights of the target that learn otherwise than the rest, or not at all: for fine-tuning. Of several groups that name a weight the first
+   * decides.
+   */
+  groups?: readonly ParameterGroup[]
   /** Micro-batches a step; together they count as one batch. */
   accumulate?: number
   /** The type of the products. */
@@ -91,6 +97,7 @@ export interface ResolvedTrainerOptions extends Partial<ResolvedVqganOptions>, P
   epsilon: number
   weightDecay: number
   clipNorm: number
+  groups: readonly ResolvedParameterGroup[]
   accumulate: number
   precision: ComputePrecision
   recompute: boolean
@@ -110,6 +117,7 @@ export const DEFAULT_TRAINER_OPTIONS = Object.freeze({
   epsilon: 1e-8,
   weightDecay: 0,
   clipNorm: 1,
+  groups: Object.freeze([]),
   accumulate: 1,
   precision: 'float32',
   recompute: false,
@@ -134,6 +142,7 @@ const commonKeys = [
   'epsilon',
   'weightDecay',
   'clipNorm',
+  'groups',
   'accumulate',
   'precision',
   'recompute',
@@ -177,6 +186,7 @@ export function resolveTrainerOptions(
     epsilon: positive('epsilon', given.epsilon),
     weightDecay: expectNumber('weightDecay', given.weightDecay, { min: 0 }),
     clipNorm: expectNumber('clipNorm', given.clipNorm, { min: 0 }),
+    groups: resolveGroups(given.groups),
     accumulate: expectInteger('accumulate', given.accumulate, { min: 1 }),
     precision: expectOneOf('precision', given.precision, COMPUTE_PRECISIONS),
     recompute: expectBoolean('recompute', given.recompute),

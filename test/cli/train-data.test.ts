@@ -1,7 +1,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { encodePng } from '../../lib/index.ts'
+import { encodePng, SafetensorsFile } from '../../lib/index.ts'
 import { putTar } from '../data/make-data.ts'
 import { temporaryFolder } from '../model/helpers.ts'
 import { characters, picture } from '../sampler/bundle.ts'
@@ -118,4 +118,47 @@ test('training on codes takes their image tokenizer, and no other', async (t) =>
   const refused = await cli([...base.slice(0, -1), join(folder, 'fourth'), '--image-tokenizer', wrong])
   t.is(refused.code, 1)
   t.regex(refused.stderr, /are of another one.*\(ERR_VILG_CHECKPOINT_INCOMPATIBLE\)/)
+})
+
+test('a bundle is trained on: its vocabulary and image tokenizer stay', async (t) => {
+  const { folder, args, pictures } = await setting(t)
+  const [first, second] = [join(folder, 'first'), join(folder, 'second')]
+  t.is((await cli([...args, '--out', first])).code, 0)
+  const frozen = { weights: ['blocks.0.*', '*_embedding.weight'], learningRateScale: 0 }
+  const config = join(folder, 'tune.json')
+  const { model: _, ...generator } = smallTraining.generator
+  await writeFile(
+    config,
+    JSON.stringify({ generator: { ...generator, training: { warmupSteps: 1, groups: [frozen] } } }),
+  )
+  const tune = ['train', '--data', pictures, '--from', first, '--config', config, '--json']
+  const done = await cli([...tune, '--out', second])
+  t.is(done.code, 0, done.stderr)
+  for (const name of ['text-tokenizer/vocab.txt', 'image-tokenizer/weights.safetensors'])
+    t.deepEqual(await readFile(join(second, name)), await readFile(join(first, name)), name)
+
+  await using before = await SafetensorsFile.open(join(first, 'generator/weights.safetensors'))
+  await using after = await SafetensorsFile.open(join(second, 'generator/weights.safetensors'))
+  for (const name of before.tensors.keys()) {
+    const same = Buffer.from((await before.readFloat32(name)).buffer).equals(
+      Buffer.from((await after.readFloat32(name)).buffer),
+    )
+    t.is(same, name.startsWith('blocks.0.') || name.includes('_embedding.'), name)
+  }
+
+  // another generator to begin with is another run
+  const other = join(folder, 'other')
+  t.is((await cli([...args, '--out', other, '--seed', '2'])).code, 0)
+  const refused = await cli([...tune.map((one) => (one === first ? other : one)), '--out', second])
+  t.not(refused.code, 0)
+  const both = await cli([...tune, '--image-tokenizer', first, '--out', second])
+  t.regex(both.stderr, /--from or --image-tokenizer, received both/)
+  await writeFile(config, JSON.stringify(smallTraining))
+  t.regex((await cli([...tune, '--out', second])).stderr, /no section (imageTokenizer|generator.model)/)
+  await writeFile(config, JSON.stringify({ text: { vocabularySize: 9 } }))
+  t.regex((await cli([...tune, '--out', second])).stderr, /no section text/)
+  t.regex(
+    (await cli([...tune.map((one) => (one === first ? folder : one)), '--out', second])).stderr,
+    /bundle/,
+  )
 })

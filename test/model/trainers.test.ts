@@ -4,7 +4,16 @@ import test, { type ExecutionContext } from 'ava'
 import type { NativeOptimizerOptions } from '../../types/native-models.d.ts'
 import { Generator, ImageTokenizer, SafetensorsFile, writeSafetensors } from '../../lib/index.ts'
 import { native, stopped } from '../../lib/native/binding.ts'
-import { fixture, lively, randomBatch, randomFrom, refuses, temporaryFolder, tinyConfig } from './helpers.ts'
+import {
+  fixture,
+  lively,
+  randomBatch,
+  randomFrom,
+  refuses,
+  relativeError,
+  temporaryFolder,
+  tinyConfig,
+} from './helpers.ts'
 
 const options: NativeOptimizerOptions = {
   beta1: 0.9,
@@ -14,6 +23,7 @@ const options: NativeOptimizerOptions = {
   clipNorm: 1,
   compute: 'float32',
   recompute: false,
+  groups: [],
 }
 const both = { textToImageWeight: 1, imageToTextWeight: 1, labelSmoothing: 0.1, zLoss: 1e-4 }
 const terms = { reconstruction: 1, absolute: 0.5, commitment: 1, codebook: 0.25 }
@@ -24,9 +34,19 @@ function trainerOf(t: ExecutionContext, generator: Generator, changes: Partial<N
   const batches = [1, 2, 3, 4].map((seed) => randomBatch(generator.config, 2, seed))
   const accumulate = (i: number, scale = 1, stop?: InstanceType<ReturnType<typeof native>['StopFlag']>) => {
     const { text, textValid, image } = batches[i % batches.length]!
-    return trainer.accumulate(text, textValid, image, 2, both, scale, stop && { stop })
+    return trainer.accumulate(text, textValid, image, undefined, 2, both, scale, stop && { stop })
   }
   return { trainer, batches, accumulate }
+}
+
+/** Every weight, by name. */
+async function tensorsOf(t: ExecutionContext, model: Generator): Promise<Map<string, Float32Array>> {
+  const folder = await temporaryFolder(t)
+  await model.save(folder)
+  await using file = await SafetensorsFile.open(join(folder, 'weights.safetensors'))
+  const values = new Map<string, Float32Array>()
+  for (const name of file.tensors.keys()) values.set(name, await file.readFloat32(name))
+  return values
 }
 
 /** Every weight, by its bytes. */
@@ -178,7 +198,7 @@ test('a gradient that is not finite changes nothing', async (t) => {
   const before = await weights(t, generator)
   const { trainer, accumulate, batches } = trainerOf(t, generator)
   const { text, textValid, image } = batches[0]!
-  await trainer.accumulate(text, textValid, image, 2, { ...both, zLoss: 1e30 }, 1e10)
+  await trainer.accumulate(text, textValid, image, undefined, 2, { ...both, zLoss: 1e30 }, 1e10)
   const { applied, gradientNorm } = await trainer.apply(1e-3)
   t.false(applied)
   t.false(Number.isFinite(gradientNorm))
@@ -260,4 +280,158 @@ test('a state that does not fit is refused and changes nothing', async (t) => {
   const other = native().createImageTokenizerTrainer(tokenizer.handle, options)
   await refuses(t, other.loadState(path), 'ERR_VILG_CHECKPOINT_INCOMPATIBLE', 'image-tokenizer', 'generator')
   other.dispose()
+})
+
+test('groups: frozen weights stay, others learn at their own rate', async (t) => {
+  // Without clipping the first update of a weight is the same whatever the other weights do.
+  const changes = { clipNorm: 0 }
+  const after = async (groups: NativeOptimizerOptions['groups'], learningRate: number) => {
+    const generator = await lively(t)
+    const { trainer, accumulate } = trainerOf(t, generator, { ...changes, groups })
+    await accumulate(0)
+    await trainer.apply(learningRate)
+    return tensorsOf(t, generator)
+  }
+  const fresh = await tensorsOf(t, await lively(t))
+  const one = await after([], 1e-3)
+  const half = await after([], 5e-4)
+  const mixed = await after(
+    [
+      { weights: ['text_embedding.weight', 'blocks.0.*'], learningRateScale: 0 },
+      { weights: ['blocks.*_norm.weight', '*_head.bias'], learningRateScale: 0.5 },
+      { weights: ['blocks.0.mlp_in.weight'], learningRateScale: 1 }, // the first group has it already
+    ],
+    1e-3,
+  )
+  t.deepEqual([...mixed.keys()], [...one.keys()])
+  for (const [name, values] of mixed) {
+    const frozen = name === 'text_embedding.weight' || name.startsWith('blocks.0.')
+    const halved = /^(blocks\..*_norm\.weight|.*_head\.bias)$/.test(name)
+    t.deepEqual(values, (frozen ? fresh : halved ? half : one).get(name), name)
+    if (!frozen) t.notDeepEqual(values, fresh.get(name), name)
+  }
+})
+
+test('groups: weight decay of their own', async (t) => {
+  const weightOf = async (weightDecay: number, groups: NativeOptimizerOptions['groups'] = []) => {
+    const generator = await lively(t)
+    const { trainer, accumulate } = trainerOf(t, generator, { clipNorm: 0, weightDecay, groups })
+    await accumulate(0)
+    await trainer.apply(1e-2)
+    const all = await tensorsOf(t, generator)
+    return [all.get('blocks.1.mlp_in.weight'), all.get('blocks.2.mlp_in.weight')]
+  }
+  const [decayed] = await weightOf(0.5)
+  const [, plain] = await weightOf(0)
+  const group = { weights: ['blocks.1.*'], learningRateScale: 1, weightDecay: 0.5 }
+  t.deepEqual(await weightOf(0, [group]), [decayed, plain])
+})
+
+test('groups: what is frozen below a layer is not computed, and gives the same gradients above it', async (t) => {
+  const groups = [
+    {
+      weights: ['*_embedding.weight', '*_position.weight', 'image_start', 'modality.weight'],
+      learningRateScale: 0,
+    },
+    { weights: ['blocks.0.*', 'blocks.1.*'], learningRateScale: 0 },
+  ]
+  for (const recompute of [false, true]) {
+    const top = async (given: NativeOptimizerOptions['groups']) => {
+      const generator = await lively(t)
+      const { trainer, accumulate } = trainerOf(t, generator, { clipNorm: 0, groups: given, recompute })
+      await accumulate(0)
+      await trainer.apply(1e-3)
+      const all = await tensorsOf(t, generator)
+      return [...all].filter(([name]) => /^blocks\.[2-9]|^final|head/.test(name))
+    }
+    t.deepEqual(await top(groups), await top([]), String(recompute))
+  }
+})
+
+test('groups that cannot be', async (t) => {
+  const generator = await lively(t)
+  const make = (groups: NativeOptimizerOptions['groups']) => () =>
+    native().createGeneratorTrainer(generator.handle, { ...options, groups })
+  t.throws(make([{ weights: ['block.0.*'], learningRateScale: 0 }]), {
+    code: 'ERR_VILG_INVALID_ARGUMENT',
+    message: /"block\.0\.\*", which none of \d+ from text_embedding\.weight to image_head\.bias has/,
+  })
+  t.throws(make([{ weights: ['*'], learningRateScale: 0 }]), { message: /all are frozen/ })
+  t.throws(make([{ weights: ['*'], learningRateScale: NaN }]), { code: 'ERR_VILG_INVALID_ARGUMENT' })
+})
+
+test('a frozen part has no moments in the state, which goes on bit for bit', async (t) => {
+  const groups = [{ weights: ['blocks.0.*', '*embedding*'], learningRateScale: 0 }]
+  const path = join(await temporaryFolder(t), 'state.safetensors')
+  const straight = await lively(t)
+  const run = trainerOf(t, straight, { groups })
+  for (let i = 0; i < 2; i++) {
+    await run.accumulate(i)
+    await run.trainer.apply(1e-3)
+  }
+  await run.trainer.saveState(path)
+  await using file = await SafetensorsFile.open(path)
+  t.true(file.tensors.has('blocks.0.mlp_in.weight'))
+  t.false(file.tensors.has('m.blocks.0.mlp_in.weight'))
+  t.true(file.tensors.has('v.blocks.1.mlp_in.weight'))
+
+  const resumed = await Generator.create(tinyConfig(), { seed: 77 })
+  t.teardown(() => resumed.dispose())
+  const next = trainerOf(t, resumed, { groups })
+  await next.trainer.loadState(path)
+  for (const { accumulate, trainer } of [run, next]) {
+    await accumulate(2)
+    await trainer.apply(1e-3)
+  }
+  t.deepEqual(await weights(t, resumed), await weights(t, straight))
+  const other = trainerOf(t, await lively(t))
+  await refuses(
+    t,
+    other.trainer.loadState(path),
+    'ERR_VILG_CHECKPOINT_INCOMPATIBLE',
+    'm.text_embedding.weight',
+  )
+})
+
+test('only the tokens asked for are predicted', async (t) => {
+  const generator = await lively(t)
+  const batch = randomBatch(generator.config, 3, 5)
+  const { textLength } = generator.config
+  const direction = 'image-to-text'
+  const whole = await generator.forward(batch, { direction })
+  const valid = (i: number) => i % textLength > 0 && batch.textValid[i] === 1
+  const first = batch.textValid.map((_, i) => (valid(i) && i % 2 === 0 ? 1 : 0))
+  const second = batch.textValid.map((_, i) => (valid(i) && i % 2 === 1 ? 1 : 0))
+  const count = (target: Uint8Array) => target.reduce((sum, one) => sum + one, 0)
+  const [n1, n2] = [count(first), count(second)]
+  t.true(n1 > 0 && n2 > 0)
+  const one = await generator.gradients({ ...batch, textTarget: first }, { direction })
+  const two = await generator.gradients({ ...batch, textTarget: second }, { direction })
+  const both = await generator.gradients(batch, { direction })
+  // the loss is the mean over the rows asked for
+  let sum = 0
+  whole.rowLosses.forEach((loss, row) => {
+    const rows = textLength - 1
+    if (first[Math.floor(row / rows) * textLength + (row % rows) + 1] === 1) sum += loss
+  })
+  t.true(Math.abs(one.loss - sum / n1) < 1e-6 * one.loss)
+  for (const [name, gradient] of both.gradients) {
+    const parts = gradient.map(
+      (_, i) => (n1 * one.gradients.get(name)![i]! + n2 * two.gradients.get(name)![i]!) / (n1 + n2),
+    )
+    t.true(relativeError(parts, gradient) < 1e-5, name)
+  }
+  // what is not valid is never asked for; drawing does not care
+  const all = await generator.gradients({ ...batch, textTarget: batch.textValid.map(() => 1) }, { direction })
+  t.deepEqual(all, both)
+  t.is(
+    (await generator.forward({ ...batch, textTarget: first }, { direction: 'text-to-image' })).loss,
+    (await generator.forward(batch, { direction: 'text-to-image' })).loss,
+  )
+  const none = { ...batch, textTarget: new Uint8Array(batch.text.length) }
+  await refuses(t, generator.forward(none, { direction }), 'ERR_VILG_INVALID_ARGUMENT', 'target token')
+  const short = { ...batch, textTarget: new Uint8Array(3) }
+  await refuses(t, generator.forward(short, { direction }), 'ERR_VILG_SHAPE_MISMATCH', 'textTarget')
+  const wrong = { ...batch, textTarget: new Uint8Array(batch.text.length).fill(2) }
+  await refuses(t, generator.forward(wrong, { direction }), 'ERR_VILG_INVALID_ARGUMENT', '0 or 1')
 })

@@ -37,7 +37,7 @@ export class FakeNative implements NativeGeneratorTrainer {
   gradientScale = 1
 
   async accumulate(
-    ...[text, valid, image, , options, scale, control]: Parameters<NativeGeneratorTrainer['accumulate']>
+    ...[text, valid, image, , , options, scale, control]: Parameters<NativeGeneratorTrainer['accumulate']>
   ) {
     this.calls.push('accumulate')
     const forced = await this.onAccumulate()

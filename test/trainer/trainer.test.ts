@@ -415,3 +415,85 @@ test('damaged checkpoints are refused', async (t) => {
   await rm(join(folder, state))
   await t.throwsAsync(Trainer.resume(folder), { instanceOf: VilgError })
 })
+
+test('questions beside pairs: each loss is the mean over what asks for it', async (t) => {
+  const pairs = tokenBatch(0, 3)
+  const questions: GeneratorBatch = { ...tokenBatch(1, 2), direction: 'image-to-text' }
+  questions.textTarget = questions.textValid.map((one, i) => (i % generatorConfig.textLength > 1 ? one : 0))
+  const target = await Generator.create(generatorConfig, { seed: 1 })
+  const directions = { pairs: ['text-to-image', 'image-to-text'], questions: ['image-to-text'] } as const
+  const expected = { textToImage: 0, imageToText: 0 }
+  const counts = {
+    pairs: countValid(pairs) - 3,
+    questions: questions.textTarget.reduce((sum, one) => sum + one, 0),
+  }
+  for (const [name, batch] of [
+    ['pairs', pairs],
+    ['questions', questions],
+  ] as const) {
+    for (const direction of directions[name]) {
+      const { direction: _, ...tokens } = batch
+      const { loss } = await target.forward(tokens, { direction })
+      if (direction === 'text-to-image') expected.textToImage = loss
+      else expected.imageToText += (loss * counts[name]) / (counts.pairs + counts.questions)
+    }
+  }
+  await using trainer = new Trainer(target, { accumulate: 2 })
+  const batches = async function* () {
+    yield pairs
+    yield questions
+  }
+  const evaluation = await trainer.evaluate(batches())
+  const [step] = await collect(trainer.fit(batches(), { steps: 1 }))
+  for (const terms of [step!, evaluation]) {
+    t.true(Math.abs(terms.textToImage - expected.textToImage) < 1e-6)
+    t.true(Math.abs(terms.imageToText - expected.imageToText) < 1e-6)
+  }
+  await target.dispose()
+})
+
+test('batches for a direction that is not trained, or without anything to predict, are refused', async (t) => {
+  const target = await Generator.create(generatorConfig, { seed: 1 })
+  await using trainer = new Trainer(target, { directionWeights: { imageToText: 0 } })
+  const first = async (trainer: Trainer<GeneratorStep>, batch: GeneratorBatch) =>
+    collect(trainer.fit(one(batch), { steps: 1 }))
+  const one = async function* (batch: GeneratorBatch) {
+    yield batch
+  }
+  const batch = tokenBatch(0)
+  await t.throwsAsync(first(trainer, { ...batch, direction: 'image-to-text' }), {
+    code: 'ERR_VILG_INVALID_ARGUMENT',
+    message: /a direction whose weight is not 0 for .*direction/,
+  })
+  await using both = new Trainer(target, {})
+  const nothing = {
+    ...batch,
+    direction: 'image-to-text' as const,
+    textTarget: new Uint8Array(batch.text.length),
+  }
+  await t.throwsAsync(first(both, nothing), {
+    code: 'ERR_VILG_INVALID_ARGUMENT',
+    message: /a text token to predict/,
+  })
+  await t.throwsAsync(first(both, { ...batch, direction: 'up' as 'image-to-text' }), { message: /direction/ })
+  await target.dispose()
+})
+
+test('groups of a trainer go into its checkpoint', async (t) => {
+  const folder = await tempFolder(t)
+  const groups = [{ weights: 'blocks.0.*', learningRateScale: 0 }]
+  await using trainer = new Trainer(await Generator.create(generatorConfig, { seed: 1 }), { groups })
+  await collect(trainer.fit(stream(tokenBatch), { steps: 1 }))
+  await trainer.save(folder)
+  await using resumed = await Trainer.resume<GeneratorStep>(folder)
+  t.deepEqual(resumed.options.groups, [{ weights: ['blocks.0.*'], learningRateScale: 0 }])
+  t.deepEqual(
+    (await collect(resumed.fit(stream(tokenBatch, 1), { steps: 1 }))).map(exact),
+    (await collect(trainer.fit(stream(tokenBatch, 1), { steps: 1 }))).map(exact),
+  )
+  await trainer.target.dispose()
+})
+
+function countValid({ textValid }: GeneratorBatch): number {
+  return textValid.reduce((sum, one) => sum + one, 0)
+}

@@ -26,7 +26,12 @@ export type Positive = [
   Expect<Equal<Direction, 'text-to-image' | 'image-to-text'>>,
   Expect<Equal<Device, 'auto' | 'cpu' | 'cuda' | `cuda:${number}`>>,
   Expect<Equal<Precision, 'float32' | 'bfloat16' | 'float16'>>,
-  Expect<Equal<TokenBatch, { text: Int32Array; textValid: Uint8Array; image: Int32Array }>>,
+  Expect<
+    Equal<
+      TokenBatch,
+      { text: Int32Array; textValid: Uint8Array; image: Int32Array; textTarget?: Uint8Array | undefined }
+    >
+  >,
   Expect<Equal<Awaited<ReturnType<typeof Generator.create>>, Generator>>,
   Expect<Equal<Awaited<ReturnType<typeof Generator.load>>, Generator>>,
   Expect<Equal<Awaited<ReturnType<Generator['forward']>>, ForwardResult>>,

@@ -1,8 +1,6 @@
-import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { join } from 'node:path'
 import { VilgError } from '../../errors.ts'
-import { CONFIG_FILE, readJson, WEIGHTS_FILE } from '../../model/config-file.ts'
+import { readJson } from '../../model/config-file.ts'
 import type { RuleCounts } from '../filters/rule.ts'
 import { writeFileWhole } from '../image.ts'
 import type { BrokenReport } from '../sources/sample.ts'
@@ -99,19 +97,4 @@ function isName(value: unknown): boolean {
 /** Writes the index, whole or not at all. */
 export async function writeCodeIndex(folder: string, index: CodeIndex): Promise<void> {
   await writeFileWhole(join(folder, CODE_INDEX_FILE), Buffer.from(`${JSON.stringify(index, null, 2)}\n`))
-}
-
-/** SHA-256 of an image tokenizer's configuration and weights, in hexadecimal. */
-export async function tokenizerFingerprint(folder: string): Promise<string> {
-  const hash = createHash('sha256')
-  for (const name of [CONFIG_FILE, WEIGHTS_FILE]) {
-    const path = join(folder, name)
-    try {
-      for await (const part of createReadStream(path)) hash.update(part as Buffer)
-    } catch (cause) {
-      const text = `Cannot read ${path}: ${(cause as Error).message}`
-      throw new VilgError('ERR_VILG_IO', text, { path }, { cause })
-    }
-  }
-  return hash.digest('hex')
 }

@@ -20,9 +20,9 @@ import {
   type CodeShard,
   readCodeIndex,
   type SourcePosition,
-  tokenizerFingerprint,
   writeCodeIndex,
 } from './code-index.ts'
+import { modelFingerprint } from '../../model/fingerprint.ts'
 import { FilteredPairs } from './filtered-pairs.ts'
 
 /** Options of {@link tokenizeSource}. */
@@ -84,7 +84,7 @@ export async function tokenizeSource(
     format: 'ernie-vilg-codes',
     version: 2,
     model: {
-      fingerprint: await tokenizerFingerprint(options.tokenizerFolder),
+      fingerprint: await modelFingerprint(options.tokenizerFolder),
       resolution,
       grid: tokenizer.grid,
       codebookSize,

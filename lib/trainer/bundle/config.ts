@@ -126,6 +126,18 @@ export function defaultBundleConfig(size: number, pairs: number): BundleTraining
 }
 
 /**
+ * Settings to go on with a trained generator: a learning rate that keeps what it knows, 10 epochs.
+ *
+ * @param pairs pairs to train on
+ */
+export function fineTuningConfig(config: BundleTrainingConfig, pairs: number): BundleTrainingConfig {
+  const { generator } = config
+  const steps = Math.min(20_000, Math.max(100, Math.ceil((10 * pairs) / generator.batch)))
+  const training = { ...generator.training, learningRate: 1e-4, warmupSteps: 20, minLearningRate: 1e-5 }
+  return { ...config, generator: { ...generator, training, steps } }
+}
+
+/**
  * A config with changes, an object of the same shape with any part of it; arrays are replaced whole. Cosine schedules end with the
  * last step unless they say otherwise.
  *

@@ -1,6 +1,8 @@
 import type { RgbImage } from '../../data/image.ts'
 import type { ImageTextPair } from '../../data/pairs.ts'
 import { ErnieVilg } from '../../model/ernie-vilg.ts'
+import { modelFingerprint } from '../../model/fingerprint.ts'
+import type { GeneratorConfig } from '../../model/generator-config.ts'
 import { Generator } from '../../model/generator.ts'
 import { ImageTokenizer } from '../../model/image-tokenizer.ts'
 import { Sampler } from '../../sampler/sampler.ts'
@@ -53,11 +55,18 @@ async function run(
     {
       title: 'generator',
       // The key stands for the tokens: with another tokenizer, this run makes no sense.
-      settings: { model, training, batch, seed, nameShare, tokens: tokens.key },
+      settings: {
+        model,
+        training,
+        batch,
+        seed,
+        nameShare,
+        tokens: tokens.key,
+        ...(await beginning(context)),
+      },
       ...dataOptions(context, 'tokens'),
       steps,
-      create: async () =>
-        new Trainer(await Generator.create(model, { precision: 'float32', seed }), training),
+      create: async () => new Trainer(await firstGenerator(context, model), training),
       resume: (path) => Trainer.resume(path),
       batches: (start, state) => tokens.shuffled({ batch, seed, start, state, nameShare }),
       ...(data.hasHeldOut ? { evaluate: (one) => one.evaluate(tokens.heldOut(batch)), evaluateEvery } : {}),
@@ -77,6 +86,17 @@ async function run(
   } finally {
     await disposeAll(trainer, trainer.target)
   }
+}
+
+/** What a run that does not begin with fresh weights begins with, as JSON: it goes on with the same only. */
+async function beginning({ fromGenerator }: StageContext): Promise<{ from?: string }> {
+  return fromGenerator === undefined ? {} : { from: await modelFingerprint(fromGenerator) }
+}
+
+function firstGenerator({ fromGenerator, config }: StageContext, model: GeneratorConfig): Promise<Generator> {
+  return fromGenerator === undefined
+    ? Generator.create(model, { precision: 'float32', seed: config.generator.seed })
+    : Generator.load(fromGenerator, { precision: 'float32' })
 }
 
 /** What the model draws for first captions, trained on and held out, and what it says of their pictures. */

@@ -24,6 +24,8 @@ export interface StageContext {
   data: TrainingData
   /** Go on with other data than the run was begun with. */
   changeData?: boolean
+  /** The folder of the generator that training begins with; none: fresh weights. */
+  fromGenerator?: string | undefined
   /** Minutes that are left; undefined: no limit. */
   minutesLeft(): number | undefined
   signal: AbortSignal

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { tokenizerFingerprint } from '../../data/codes/code-index.ts'
+import { modelFingerprint } from '../../model/fingerprint.ts'
 import { type CodeSource, openCodeSource } from '../../data/codes/code-source.ts'
 import { codeReport, tokenizeSource } from '../../data/codes/tokenize-source.ts'
 import { tensorToPixels } from '../../data/image.ts'
@@ -151,7 +151,7 @@ export class StreamData implements TrainingData {
     const tokenizer = await ImageTokenizer.load(tokenizerFolder, { precision: 'float32' })
     const done: string[] = []
     try {
-      const fingerprint = await tokenizerFingerprint(tokenizerFolder)
+      const fingerprint = await modelFingerprint(tokenizerFolder)
       for (const { source } of this.#images) {
         const { onBroken } = this.#options
         const out = codesFolder(place, source, fingerprint)
@@ -168,7 +168,7 @@ export class StreamData implements TrainingData {
   }
 
   async openTokens(place: TokenPlace, captions: CaptionOptions): Promise<TokenData> {
-    const fingerprint = await tokenizerFingerprint(place.tokenizerFolder)
+    const fingerprint = await modelFingerprint(place.tokenizerFolder)
     const sources: WeightedSource<CodeSource>[] = []
     for (const { source, weight } of this.#options.sources) {
       const codes =
