@@ -9,24 +9,34 @@ import {
   type StageMeasurements,
 } from '../../lib/trainer/bundle/measurements.ts'
 import type { PairData } from '../../lib/trainer/bundle/pair-data.ts'
-import type { StageContext } from '../../lib/trainer/bundle/stages.ts'
+import { paths, type StageContext } from '../../lib/trainer/bundle/stages.ts'
 import { formatNumber, formatSeconds } from '../../lib/trainer/progress.ts'
 import type { EmojiConfig } from './config.ts'
+import type { EmojiDataset } from './dataset.ts'
 
 /** What the stages share, and where the bundle goes. */
 export interface EmojiContext extends StageContext {
   config: EmojiConfig
   data: PairData
+  items: EmojiDataset
   bundle: string
 }
 
 /** Writes what was trained as a bundle in bfloat16, with a README whose numbers are those of measurements.json beside it. */
 export async function writeEmojiBundle(context: EmojiContext): Promise<boolean> {
   const { folder, bundle, config } = context
-  await writeBundle(context, bundle, {
-    name: 'emoji',
-    description: `Draws emoji of ${config.data.size} x ${config.data.size} pixels from Chinese texts, and describes such pictures in Chinese`,
-  })
+  await writeBundle(
+    context,
+    bundle,
+    {
+      name: 'emoji',
+      description: `Draws emoji of ${config.data.size} x ${config.data.size} pixels from Chinese texts, describes such pictures in Chinese and answers questions about them`,
+    },
+    {
+      generator: paths(folder).answers,
+      trainedFor: ['text-to-image', 'image-to-text', 'visual-question-answering'],
+    },
+  )
   const measurements = await readMeasurements(folder)
   const json = `${JSON.stringify({ ...measurements, config }, null, 2)}\n`
   await writeFileWhole(join(bundle, 'measurements.json'), Buffer.from(json))
@@ -46,15 +56,15 @@ async function folderBytes(folder: string): Promise<number> {
 
 function readmeText(
   { config, data }: EmojiContext,
-  { imageTokenizer, generator }: Measurements,
+  { imageTokenizer, generator, answers }: Measurements,
   bytes: number,
 ): string {
   const { size } = config.data
   const { layers, hidden, heads, grid, kernel, textLength, imageVocab } = config.generator.model
   return `# The emoji model
 
-The small model that comes with \`ernie-vilg\`: it draws pictures of ${size} x ${size} pixels from Chinese texts, and describes such
-pictures in Chinese. It knows ${data.train.length} emoji by name, and combinations of what they have in common, such as a skin tone of a person whose
+The small model that comes with \`ernie-vilg\`: it draws pictures of ${size} x ${size} pixels from Chinese texts, describes such
+pictures in Chinese and answers questions about them. It knows ${data.train.length} emoji by name, and combinations of what they have in common, such as a skin tone of a person whose
 other tones it has seen. It knows nothing else: of a text about something else, it makes some emoji.
 
 \`npm run train:emoji\` makes it from nothing (see \`examples/emoji\`). The numbers below are those of \`measurements.json\`.
@@ -74,6 +84,7 @@ On ${cpus().length} cores (${cpus()[0]?.model.trim() ?? 'unknown'}):
 | --------------- | ----- | --------------- | ---- |
 ${costRow('image tokenizer', imageTokenizer)}
 ${costRow('generator', generator)}
+${costRow('questions', answers)}
 
 ## How good it is
 
@@ -81,7 +92,7 @@ On the ${data.heldOut.length} held-out pictures, which training never saw:
 
 | measure | value |
 | ------- | ----- |
-${heldOutRows(config, imageTokenizer, generator)}
+${heldOutRows(config, imageTokenizer, generator, answers)}
 
 ## Licences
 
@@ -103,6 +114,7 @@ function heldOutRows(
   config: EmojiConfig,
   imageTokenizer: StageMeasurements | undefined,
   generator: StageMeasurements | undefined,
+  answers: StageMeasurements | undefined,
 ): string {
   const row = (what: string, value: unknown, unit: string) =>
     `| ${what} | ${typeof value === 'number' ? formatNumber(value) : 'not measured'} ${unit} |`
@@ -115,5 +127,6 @@ function heldOutRows(
     ),
     row('text to image, loss an image token', generator?.heldOut?.textToImage, 'nats'),
     row('image to text, loss a text token', generator?.heldOut?.imageToText, 'nats'),
+    row('answers, loss a text token', answers?.heldOut?.imageToText, 'nats'),
   ].join('\n')
 }

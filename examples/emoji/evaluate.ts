@@ -13,6 +13,7 @@ import {
   VilgError,
 } from '../../lib/index.ts'
 import { writeFileWhole } from '../../lib/data/image.ts'
+import { type AnswersEvaluation, answersTable, evaluateAnswers } from './evaluate-answers.ts'
 import { emojiConfig } from './config.ts'
 import { loadEmojiDataset } from './dataset.ts'
 
@@ -28,7 +29,8 @@ interface Flags {
 
 const flags = new Command('evaluate:emoji')
   .description(
-    'Draws from captions and describes pictures of the emoji data set, those trained on and those held out, and counts what is right. ' +
+    'Draws from captions, describes pictures of the emoji data set and answers questions about them, those trained on and those held ' +
+      'out, and counts what is right. ' +
       'The same seed gives the same numbers.',
   )
   .option('-m, --model <folder>', 'folder of the bundle (default: models/emoji)')
@@ -67,6 +69,7 @@ async function main(signal: AbortSignal): Promise<void> {
   bar?.start(1000, 0, { what: '' })
   const parts = { train, heldOut }
   const results: Record<string, PairsEvaluation> = {}
+  const answers: Record<string, AnswersEvaluation> = {}
   try {
     for (const [i, [name, pairs]] of Object.entries(parts).entries()) {
       results[name] = await evaluatePairs(model, pairs, {
@@ -80,6 +83,16 @@ async function main(signal: AbortSignal): Promise<void> {
           bar?.update(Math.round((1000 * (i + fraction)) / 2), { what: `${name}: ${what}` }),
       })
     }
+    if (model.trainedFor.includes('visual-question-answering')) {
+      for (const [name, pairs] of Object.entries(parts)) {
+        answers[name] = await evaluateAnswers(model, pairs, {
+          seed: emojiConfig.answers.seed,
+          count: name === 'train' ? count : Infinity,
+          signal,
+          onProgress: (fraction) => bar?.update(Math.round(1000 * fraction), { what: `${name}: answering` }),
+        })
+      }
+    }
   } finally {
     bar?.stop()
   }
@@ -92,10 +105,12 @@ async function main(signal: AbortSignal): Promise<void> {
     settings: { count, seed, temperature, beams, precision },
     machine: { cpu: cpus()[0]?.model.trim(), isa, threads },
     ...results,
+    answers,
     seconds,
   }
   await writeFileWhole(flags.out, Buffer.from(`${JSON.stringify(report, null, 2)}\n`))
   console.log(evaluationTable(results))
+  if (Object.keys(answers).length > 0) console.log(`\n${answersTable(answers)}`)
   console.log(`\n${seconds.toFixed(0)} s; numbers in ${flags.out}`)
 }
 

@@ -9,6 +9,7 @@ import { summarize } from '../../lib/trainer/bundle/summary.ts'
 import { PairData } from '../../lib/trainer/bundle/pair-data.ts'
 import { makeTokens, makeVocabulary, trainImageTokenizer } from '../../lib/trainer/bundle/stages.ts'
 import { interruptible, InterruptedError } from '../../lib/trainer/interrupt.ts'
+import { questionTexts, trainAnswers } from './answers.ts'
 import { type EmojiContext, writeEmojiBundle } from './bundle.ts'
 import { emojiConfig, type EmojiConfig, smallConfig } from './config.ts'
 import { type EmojiDataset, loadEmojiDataset } from './dataset.ts'
@@ -26,6 +27,7 @@ const stages = {
   'image-tokenizer': trainImageTokenizer,
   tokens: makeTokens,
   generator: trainGenerator,
+  answers: trainAnswers,
   bundle: writeEmojiBundle,
 } as const
 type StageName = keyof typeof stages
@@ -33,7 +35,7 @@ const stageNames = Object.keys(stages) as StageName[]
 
 const flags = new Command('train:emoji')
   .description(
-    'Trains vocabulary, image tokenizer and generator on the emoji data set, and writes them as a bundle. ' +
+    'Trains vocabulary, image tokenizer and generator on the emoji data set and on questions about it, and writes them as a bundle. ' +
       'May be ended at any time (Ctrl-C saves first), and goes on where it was when started again.',
   )
   .addOption(
@@ -83,6 +85,8 @@ async function main(signal: AbortSignal): Promise<void> {
       heldOut: memoryPairs(data.heldOut),
       settings: config.data,
     }),
+    items: data,
+    otherTexts: questionTexts([...data.train, ...data.heldOut], config.answers.seed),
     minutesLeft,
     signal,
     note: console.log,

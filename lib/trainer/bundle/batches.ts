@@ -1,9 +1,11 @@
 import { type RgbImage, pixelsToTensor } from '../../data/image.ts'
 import { type ImageTextPair, type PairSource, shufflePairs } from '../../data/pairs.ts'
 import { CounterRandom } from '../../data/random.ts'
+import type { Direction } from '../../kernels.ts'
 import type { TextTokenizer } from '../../tokenizer/text-tokenizer.ts'
 import type { GeneratorBatch } from '../generator-learner.ts'
 import type { ImageTokenizerBatch } from '../picture-learner.ts'
+import type { RunBatches } from '../run.ts'
 import type { BatchOptions } from './training-data.ts'
 
 /**
@@ -178,4 +180,37 @@ export function chooseCaption(count: number, nameShare: number, random: number):
   if (count === 1 || random < nameShare) return 0
   const rest = (random - nameShare) / (1 - nameShare)
   return 1 + Math.min(count - 2, Math.floor(rest * (count - 1)))
+}
+
+/** One of each source in turn, until one of them ends. */
+export async function* inTurn<T>(...sources: AsyncIterable<T>[]): AsyncGenerator<T> {
+  const iterators = sources.map((source) => source[Symbol.asyncIterator]())
+  for (;;) {
+    for (const iterator of iterators) {
+      const next = await iterator.next()
+      if (next.done === true) return
+      yield next.value
+    }
+  }
+}
+
+/** Batches for drawing and for describing in turn, which `accumulate: 2` makes a step of. */
+export function drawnAndDescribed(
+  drawn: RunBatches<GeneratorBatch>,
+  described: RunBatches<GeneratorBatch>,
+): RunBatches<GeneratorBatch> {
+  const batches = inTurn(directed(drawn, 'text-to-image'), directed(described, 'image-to-text'))
+  return {
+    [Symbol.asyncIterator]: () => batches,
+    ...(drawn.state === undefined
+      ? {}
+      : { state: () => ({ drawn: drawn.state!(), described: described.state!() }) }),
+  }
+}
+
+async function* directed(
+  batches: AsyncIterable<GeneratorBatch>,
+  direction: Direction,
+): AsyncGenerator<GeneratorBatch> {
+  for await (const batch of batches) yield { ...batch, direction }
 }

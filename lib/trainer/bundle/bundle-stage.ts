@@ -1,14 +1,26 @@
+import type { Task } from '../../model/bundle-file.ts'
 import { ErnieVilg } from '../../model/ernie-vilg.ts'
 import { Generator } from '../../model/generator.ts'
 import { ImageTokenizer } from '../../model/image-tokenizer.ts'
 import { TextTokenizer } from '../../tokenizer/text-tokenizer.ts'
 import { paths, type StageContext } from './stages.ts'
 
+const PAIR_TASKS: readonly Task[] = ['text-to-image', 'image-to-text']
+
+/** Where a bundle differs from what the stage `generator` leaves. */
+export interface BundleOptions {
+  /** Folder of the generator. */
+  generator?: string
+  /** Both directions unless given. */
+  trainedFor?: readonly Task[]
+}
+
 /** Writes what was trained as a bundle in bfloat16. */
 export async function writeBundle(
   { folder, config }: StageContext,
   bundle: string,
   about: { name: string; description: string },
+  { generator: generatorFolder = paths(folder).generator, trainedFor = PAIR_TASKS }: BundleOptions = {},
 ): Promise<void> {
   const from = paths(folder)
   const textTokenizer = await TextTokenizer.load(from.vocabulary)
@@ -16,13 +28,13 @@ export async function writeBundle(
   let model: ErnieVilg | undefined
   let generator: Generator | undefined
   try {
-    generator = await Generator.load(from.generator)
+    generator = await Generator.load(generatorFolder)
     model = ErnieVilg.create({
       generator,
       imageTokenizer,
       textTokenizer,
       ...about,
-      trainedFor: ['text-to-image', 'image-to-text'],
+      trainedFor,
       samplingDefaults: config.sampling,
     })
     await model.save(bundle, { precision: 'bfloat16' })

@@ -16,6 +16,11 @@ export interface BundleTrainingConfig {
     model: Omit<GeneratorConfig, 'textVocab'>
     /** How often a picture comes with its first caption; the others share the rest. */
     nameShare: number
+    /**
+     * Pairs a step that are described, in a batch of their own: describing is learnt long before drawing is. Unless given, the pairs that
+     * are drawn. Not together with `accumulate`.
+     */
+    describedBatch?: number | undefined
     /** Steps between pictures drawn by the unfinished model. */
     sampleEvery: number
   }
@@ -119,6 +124,7 @@ export function defaultBundleConfig(size: number, pairs: number): BundleTraining
       evaluateEvery: 500,
       seed: 22,
       nameShare: 0.4,
+      describedBatch: undefined,
       sampleEvery: 1000,
     },
     sampling: { temperature: 0.8, topK: 0, topP: 0.95 },
@@ -157,6 +163,16 @@ export function changeBundleConfig(config: BundleTrainingConfig, changes: unknow
   expectInteger('config.text.vocabularySize', changed.text.vocabularySize, { min: 1 })
   expectInteger('config.generator.sampleEvery', changed.generator.sampleEvery, { min: 1 })
   expectNumber('config.generator.nameShare', changed.generator.nameShare, { min: 0, max: 1 })
+  const { describedBatch, training } = changed.generator
+  if (describedBatch !== undefined) {
+    expectInteger('config.generator.describedBatch', describedBatch, { min: 1 })
+    if (training.accumulate !== undefined)
+      throw outOfRange(
+        'config.generator.training.accumulate',
+        'none with describedBatch',
+        training.accumulate,
+      )
+  }
   return changed
 }
 

@@ -11,6 +11,7 @@ import { type RunSamples, trainRun } from '../run.ts'
 import { Trainer } from '../trainer.ts'
 import type { GeneratorStep } from '../training-loop.ts'
 import { writeMeasurements } from './measurements.ts'
+import { drawnAndDescribed } from './batches.ts'
 import {
   dataOptions,
   disposeAll,
@@ -47,9 +48,20 @@ async function run(
   sample: (generator: Generator) => Promise<RunSamples>,
 ): Promise<Finished> {
   const { data, folder, config } = context
-  const { training, batch, steps, evaluateEvery, sampleEvery, seed, nameShare } = config.generator
+  const { batch, describedBatch, steps, evaluateEvery, sampleEvery, seed, nameShare } = config.generator
+  const training =
+    describedBatch === undefined ? config.generator.training : { ...config.generator.training, accumulate: 2 }
   const model = { ...config.generator.model, textVocab: text.vocabSize }
   const tokens = await data.openTokens(tokenPlace(context), { tokenizer: text, textLength: model.textLength })
+  const batches = (start: number, state: unknown) => {
+    if (describedBatch === undefined) return tokens.shuffled({ batch, seed, start, state, nameShare })
+    const { drawn, described } = (state ?? {}) as { drawn?: unknown; described?: unknown }
+    const common = { start: start / 2, nameShare } // a step takes one batch of each
+    return drawnAndDescribed(
+      tokens.shuffled({ ...common, batch, seed, state: drawn }),
+      tokens.shuffled({ ...common, batch: describedBatch, seed: seed + 1, state: described }),
+    )
+  }
   const { trainer, finished, seconds, evaluation } = await trainRun<GeneratorStep, Trainer<GeneratorStep>>(
     paths(folder).generatorRun,
     {
@@ -59,6 +71,7 @@ async function run(
         model,
         training,
         batch,
+        ...(describedBatch === undefined ? {} : { describedBatch }),
         seed,
         nameShare,
         tokens: tokens.key,
@@ -68,7 +81,7 @@ async function run(
       steps,
       create: async () => new Trainer(await firstGenerator(context, model), training),
       resume: (path) => Trainer.resume(path),
-      batches: (start, state) => tokens.shuffled({ batch, seed, start, state, nameShare }),
+      batches,
       ...(data.hasHeldOut ? { evaluate: (one) => one.evaluate(tokens.heldOut(batch)), evaluateEvery } : {}),
       sample: (one) => sample(one.target),
       sampleEvery,

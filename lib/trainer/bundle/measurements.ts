@@ -17,6 +17,8 @@ export interface StageMeasurements {
 export interface Measurements {
   imageTokenizer?: StageMeasurements
   generator?: StageMeasurements
+  /** Training of the generator on questions, after that on captions. */
+  answers?: StageMeasurements
 }
 
 const fileOf = (folder: string) => join(folder, 'measurements.json')

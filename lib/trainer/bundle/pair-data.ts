@@ -97,6 +97,11 @@ export class PairData implements TrainingData {
     }
   }
 
+  /** The tokens of every picture, by id. @throws as {@link openTokens} does */
+  imageTokens(place: TokenPlace): Promise<ReadonlyMap<string, Int32Array>> {
+    return this.#readTokens(place)
+  }
+
   /** Changes whenever the tokens have to be made anew. */
   async #key({ tokenizerFolder }: TokenPlace): Promise<string> {
     const weights = await readFile(join(tokenizerFolder, 'weights.safetensors'))

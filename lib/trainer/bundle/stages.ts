@@ -24,6 +24,8 @@ export interface StageContext {
   data: TrainingData
   /** Go on with other data than the run was begun with. */
   changeData?: boolean
+  /** Texts beside the captions that the model is to read or write, such as questions: the vocabulary has all their characters. */
+  otherTexts?: readonly string[]
   /** The folder of the generator that training begins with; none: fresh weights. */
   fromGenerator?: string | undefined
   /** Minutes that are left; undefined: no limit. */
@@ -52,6 +54,8 @@ export const paths = (folder: string) => ({
   imageTokenizer: join(folder, 'image-tokenizer', 'model'),
   generatorRun: join(folder, 'generator'),
   generator: join(folder, 'generator', 'model'),
+  answersRun: join(folder, 'answers'),
+  answers: join(folder, 'answers', 'model'),
 })
 
 /** Makes the text vocabulary from the captions that are trained on, and from all characters of the others. */
@@ -60,21 +64,25 @@ export async function makeVocabulary({
   folder,
   data,
   changeData = false,
+  otherTexts = [],
   note,
   signal,
 }: StageContext): Promise<Finished> {
   const { vocabulary, vocabularyKey } = paths(folder)
   const known = await readTextIfThere(vocabularyKey)
-  const key = `${JSON.stringify({ ...config.text, data: data.settings })}\n`
+  const otherCharacters = charactersOf(otherTexts)
+  const others = otherTexts.length === 0 ? {} : { otherCharacters }
+  const key = `${JSON.stringify({ ...config.text, data: data.settings, ...others })}\n`
   if (known !== undefined && (changeData || known === key)) {
     note(known === key ? 'vocabulary: it is there' : 'vocabulary: stays that of the data before')
     return true
   }
   const corpus = await captionsOf(data, 'train', signal)
   // Characters of held-out captions get tokens, though nobody can learn them if no other caption has them.
-  const others = await captionsOf(data, 'held-out', signal)
-  const characters = [...new Set(others.join(''))]
-  const tokens = trainWordPiece([...corpus, ...characters], { size: config.text.vocabularySize })
+  const heldOut = charactersOf(await captionsOf(data, 'held-out', signal))
+  const tokens = trainWordPiece([...corpus, ...heldOut, ...otherCharacters], {
+    size: config.text.vocabularySize,
+  })
   const tokenizer = TextTokenizer.fromVocabulary(tokens)
   await tokenizer.save(vocabulary)
   let longest = 0
@@ -90,6 +98,11 @@ export async function makeVocabulary({
   )
   await writeTextAtomically(vocabularyKey, key)
   return true
+}
+
+/** Each once, in the order of its first use. */
+function charactersOf(texts: readonly string[]): string[] {
+  return [...new Set(texts.join(''))]
 }
 
 async function captionsOf(data: TrainingData, part: DataPart, signal: AbortSignal): Promise<string[]> {

@@ -7,12 +7,13 @@ const shown = ['psnr', 'perplexity', 'loss', 'textToImage', 'imageToText']
 
 /** What the run in `folder` came to, as lines of text: what was trained, for how long, how good it is and where to look. */
 export async function summarize(folder: string): Promise<string> {
-  const { imageTokenizer, generator } = await readMeasurements(folder)
+  const { imageTokenizer, generator, answers } = await readMeasurements(folder)
   return [
     ...(imageTokenizer === undefined
       ? []
       : stage('image tokenizer', imageTokenizer, paths(folder).imageTokenizerRun)),
     ...(generator === undefined ? [] : stage('generator', generator, paths(folder).generatorRun)),
+    ...(answers === undefined ? [] : stage('answers', answers, paths(folder).answersRun)),
   ].join('\n')
 }
 
