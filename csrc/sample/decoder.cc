@@ -162,7 +162,7 @@ void Decoder::run_blocks(const Tensor& x, int64_t m, OpContext& context,
                          const std::function<Tensor(int64_t)>& attend) {
   for (int64_t i = 0; i < generator_->config().layers; ++i) {
     context.check_stop();
-    Generator::Block& block = generator_->block(i);
+    const Transformer::Block& block = generator_->transformer().block(i);
     layer_norm(normed_, x, m, *block.attention_norm_weight, *block.attention_norm_bias, context);
     linear(qkv_.data(), normed_.data(), m, *block.query_key_value_weight,
            *block.query_key_value_bias, Epilogue::kNone, nullptr, context);
@@ -268,8 +268,8 @@ void Decoder::image_prefix(const std::vector<int32_t>& image, const StopFlag* st
       .text_valid = backend.upload(&invalid, DType::kUInt8, {1, 1}),
       .image = backend.upload(image.data(), DType::kInt32, {1, config.image_length()})};
   Tape tape(backend, generator_->precision(), stop);
-  const Value x =
-      stream_embedding(tape, tokens, generator_->tables(), Direction::kImageToText, sizes);
+  const Value x = stream_embedding(tape, tokens, generator_->transformer().tables(),
+                                   Direction::kImageToText, sizes);
   run_blocks(x->data, m, context, [&](int64_t i) {
     write_prefix(caches_[static_cast<size_t>(i)], kept, context);
     if (i + 1 == config.layers) return Tensor();
@@ -304,8 +304,8 @@ void Decoder::step(const Tensor& x, const StopFlag* stop) {
 void Decoder::head(const Tensor& x, int64_t m, const Tensor& logits, const StopFlag* stop) {
   OpContext context = generator_->backend().context(stop);
   const bool draws = direction_ == Direction::kTextToImage;
-  layer_norm(x, x, m, generator_->weight("final_norm.weight"),
-             generator_->weight("final_norm.bias"), context);
+  const Transformer& transformer = generator_->transformer();
+  layer_norm(x, x, m, transformer.final_norm_weight(), transformer.final_norm_bias(), context);
   linear(logits.data(), x.data(), m,
          generator_->weight(draws ? "image_head.weight" : "text_head.weight"),
          generator_->weight(draws ? "image_head.bias" : "text_head.bias"), Epilogue::kNone, nullptr,

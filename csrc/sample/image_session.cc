@@ -21,7 +21,8 @@ ImageSession::ImageSession(std::shared_ptr<Generator> generator, std::vector<int
       decoder_(*generator_, Direction::kTextToImage, rows, count_valid(text_valid_) + 1) {
   const GeneratorConfig& config = generator_->config();
   const std::vector<int32_t> no_image(static_cast<size_t>(config.image_length()), 0);
-  generator_->check({.text = text_, .text_valid = text_valid_, .image = no_image, .batch = 1});
+  generator_->transformer().check(
+      {.text = text_, .text_valid = text_valid_, .image = no_image, .batch = 1});
   Backend& backend = generator_->backend();
   tokens_.assign(static_cast<size_t>(rows * config.image_length()), -1);
   log_probabilities_.assign(static_cast<size_t>(rows), 0.0);

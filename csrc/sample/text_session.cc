@@ -43,7 +43,7 @@ TextSession::TextSession(std::shared_ptr<Generator> generator, std::vector<int32
              "Expected a finite lengthPenalty, received %g", static_cast<double>(length_penalty));
   std::vector<int32_t> text(static_cast<size_t>(config.text_length), 0);
   std::vector<uint8_t> valid(text.size(), 1);
-  generator_->check({.text = text, .text_valid = valid, .image = image_, .batch = 1});
+  generator_->transformer().check({.text = text, .text_valid = valid, .image = image_, .batch = 1});
 
   Backend& backend = generator_->backend();
   x_ = decoder_.hidden(rows);
