@@ -96,6 +96,7 @@ export type {
   PairRule,
   RuleCounts,
 } from './data/filters/rule.ts'
+export { imageTextMatcher, type ImageTextMatcherOptions } from './data/filters/image-text-matcher.ts'
 export { makeRules, RULE_NAMES, type RuleName } from './data/filters/rules.ts'
 export { type ImageTextMatcher, similarityRule } from './data/filters/similarity-rule.ts'
 export { jiebaSegmenter, type Segmenter, type TaggedWord } from './data/filters/words.ts'
@@ -166,21 +167,31 @@ export {
   type VqganConfig,
 } from './model/image-tokenizer-config.ts'
 export type { DvaeConfig } from './model/dvae-config.ts'
+export type { Calibration } from './model/calibration.ts'
+export { type Comparison, Matcher } from './model/matcher.ts'
+export type { MatcherConfig } from './model/matcher-config.ts'
 export type { CallSignal, CreateOptions, LoadOptions, LoadProgressEvent, SaveOptions } from './model/model.ts'
 export { preset, type PresetConfig, type PresetName, PRESETS } from './model/presets.ts'
-export type { TokenBatch } from './model/token-batch.ts'
+export type { TextBatch, TokenBatch } from './model/token-batch.ts'
 export type { ImageEvent, ProgressEvent } from './sampler/events.ts'
 export { GeneratedImage, type GeneratedText } from './sampler/generated-image.ts'
 export {
   type DrawOptions,
   type AnswerOptions,
   type ImageToTextOptions,
+  type RerankerName,
+  RERANKERS,
   type SamplingDefaults,
   type StreamImageOptions,
   type TextToImageOptions,
   type WorkOptions,
 } from './sampler/options.ts'
-export { likelihoodReranker, type Reranker } from './sampler/reranker.ts'
+export {
+  likelihoodReranker,
+  matcherReranker,
+  type MatcherRerankerOptions,
+  type Reranker,
+} from './sampler/reranker.ts'
 export { Sampler } from './sampler/sampler.ts'
 export {
   TextTokenizer,
@@ -188,6 +199,7 @@ export {
   type TextEncodeOptions,
   type VocabularyOptions,
 } from './tokenizer/text-tokenizer.ts'
+export { encodeTexts } from './tokenizer/encode-texts.ts'
 export { trainWordPiece, type TrainWordPieceOptions } from './tokenizer/train-word-piece.ts'
 export {
   COMPUTE_PRECISIONS,
@@ -210,6 +222,7 @@ export { type ResumeOptions, Trainer, type TrainerClass, type TrainerTarget } fr
 export type { GeneratorBatch, GeneratorEvaluation } from './trainer/generator-learner.ts'
 export { type QuestionAnswer, type QuestionTokens, questionTokens } from './trainer/question-tokens.ts'
 export type { ParameterGroup } from './trainer/parameter-groups.ts'
+export type { MatcherEvaluation } from './trainer/matcher-learner.ts'
 export type { Annealed, Annealing } from './trainer/annealing.ts'
 export type { ImageTokenizerBatch, ImageTokenizerEvaluation } from './trainer/picture-learner.ts'
 export type {
@@ -217,6 +230,7 @@ export type {
   FitOptions,
   GeneratorStep,
   ImageTokenizerStep,
+  MatcherStep,
   TrainerStep,
 } from './trainer/training-loop.ts'
 export { interruptible, InterruptedError } from './trainer/interrupt.ts'

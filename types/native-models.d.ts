@@ -26,6 +26,10 @@ export interface NativeGeneratorConfig {
   fullAttention: boolean
 }
 
+export interface NativeMatcherConfig extends NativeGeneratorConfig {
+  dim: number
+}
+
 export interface NativeDrawOptions {
   /** 0 to 2^53 - 1. */
   seed: number
@@ -38,27 +42,43 @@ export interface NativeDrawOptions {
 }
 
 /** `text` B x T, `valid` B x T, `image` B x G*G. */
-export type NativeBatch = [
-  text: Int32Array,
-  valid: Uint8Array,
-  image: Int32Array,
-  /** 1 where describing is to predict the token; none: all that are valid but CLS. */
-  target: Uint8Array | undefined,
-  batch: number,
-]
+export type NativeBatch = [text: Int32Array, valid: Uint8Array, image: Int32Array, batch: number]
+/** 1 where describing is to predict the token; none: all that are valid but CLS. */
+export type NativeTarget = Uint8Array | undefined
 
 export interface NativeGenerator extends NativeHandle {
   readonly parameterCount: number
   readonly device: string
   readonly precision: NativePrecision
   forward(
-    ...args: [...NativeBatch, direction: NativeDirection, control?: TaskControl]
+    ...args: [...NativeBatch, target: NativeTarget, direction: NativeDirection, control?: TaskControl]
   ): Promise<{ logits: Float32Array; shape: [number, number, number]; loss: number; rowLosses: Float32Array }>
   /** The gradients of this batch alone, by weight name, in the layout of the checkpoint. */
   gradients(
-    ...args: [...NativeBatch, direction: NativeDirection, control?: TaskControl]
+    ...args: [...NativeBatch, target: NativeTarget, direction: NativeDirection, control?: TaskControl]
   ): Promise<{ loss: number; names: string[]; gradients: Float32Array[] }>
   /** Writes weights (matrices in `precision`) as one safetensors file, atomically. */
+  save(path: string, precision: NativePrecision, control?: TaskControl): Promise<void>
+}
+
+/** What the pairs of a batch came to against each other. */
+export interface NativeComparison {
+  /** InfoNCE, the mean of both directions. */
+  loss: number
+  /** Shares of pictures, and of texts, whose own other half is the nearest. */
+  imageToTextAccuracy: number
+  textToImageAccuracy: number
+  temperature: number
+}
+
+export interface NativeMatcher extends NativeHandle {
+  readonly parameterCount: number
+  readonly device: string
+  readonly precision: NativePrecision
+  /** Vectors of unit length, `batch` x dim. */
+  embedImages(image: Int32Array, batch: number, control?: TaskControl): Promise<Float32Array>
+  embedTexts(text: Int32Array, valid: Uint8Array, batch: number, control?: TaskControl): Promise<Float32Array>
+  compare(...args: [...NativeBatch, control?: TaskControl]): Promise<NativeComparison>
   save(path: string, precision: NativePrecision, control?: TaskControl): Promise<void>
 }
 
@@ -175,6 +195,7 @@ export interface NativeGeneratorTrainer extends NativeTrainer {
   accumulate(
     ...args: [
       ...NativeBatch,
+      target: NativeTarget,
       options: {
         textToImageWeight: number
         imageToTextWeight: number
@@ -185,6 +206,11 @@ export interface NativeGeneratorTrainer extends NativeTrainer {
       control?: TaskControl,
     ]
   ): Promise<{ textToImage: number; imageToText: number }>
+}
+
+export interface NativeMatcherTrainer extends NativeTrainer {
+  /** Adds `scale` times the gradient of this batch, whose pairs are compared with each other. */
+  accumulate(...args: [...NativeBatch, scale: number, control?: TaskControl]): Promise<NativeComparison>
 }
 
 /** What VQGAN training may add. */
@@ -322,6 +348,19 @@ export interface NativeModels {
     path: string,
     control?: TaskControl,
   ): Promise<NativeImageTokenizer>
+  createMatcher(
+    config: NativeMatcherConfig,
+    options: NativeModelOptions,
+    seed: number,
+    control?: TaskControl,
+  ): Promise<NativeMatcher>
+  loadMatcher(
+    config: NativeMatcherConfig,
+    options: NativeModelOptions,
+    path: string,
+    control?: TaskControl,
+  ): Promise<NativeMatcher>
+  createMatcherTrainer(matcher: NativeMatcher, options: NativeOptimizerOptions): NativeMatcherTrainer
   createGeneratorTrainer(generator: NativeGenerator, options: NativeOptimizerOptions): NativeGeneratorTrainer
   /** Of a vqgan. */
   createImageTokenizerTrainer(

@@ -8,8 +8,8 @@ std::vector<ParameterSpec> generator_parameters(const GeneratorConfig& config) {
   std::vector<ParameterSpec> specs;
   Transformer::append_parameters(specs, config);
   const auto head = [&](const std::string& name, int64_t vocab) {
-    specs.push_back(
-        {name + ".weight", {vocab, config.hidden}, Transformer::matrix_init(), false, true});
+    const Init normal{Init::Kind::kNormal, Transformer::kDeviation};
+    specs.push_back({name + ".weight", {vocab, config.hidden}, normal, false, true});
     specs.push_back({name + ".bias", {vocab}, {Init::Kind::kZero}});
   };
   head("text_head", config.text_vocab);

@@ -103,6 +103,8 @@ float fresh_value(const Init& init, uint64_t seed, size_t index, uint64_t i) {
       return 0.0f;
     case Init::Kind::kOne:
       return 1.0f;
+    case Init::Kind::kConstant:
+      return init.scale;
     case Init::Kind::kNormal:
     case Init::Kind::kUniform:
     case Init::Kind::kNormalOne:

@@ -14,8 +14,8 @@ namespace vilg {
 // How a fresh model's weight begins.
 struct Init {
   // kNormalOne: normal around 1
-  enum class Kind { kZero, kOne, kNormal, kUniform, kNormalOne } kind = Kind::kZero;
-  float scale = 0;  // standard deviation, or the bound of the uniform
+  enum class Kind { kZero, kOne, kConstant, kNormal, kUniform, kNormalOne } kind = Kind::kZero;
+  float scale = 0;  // the constant, the standard deviation, or the bound of the uniform
 };
 
 // One row of a model's list of weights. `shape` is the file's (as PyTorch stores it).

@@ -35,12 +35,12 @@ void TransformerConfig::validate() const {
 }
 
 void Transformer::append_parameters(std::vector<ParameterSpec>& specs, const TransformerConfig& c,
-                                    const std::string& prefix) {
-  const Init normal = matrix_init();
+                                    const std::string& prefix, float deviation) {
+  const Init normal{Init::Kind::kNormal, kDeviation}, matrix{Init::Kind::kNormal, deviation};
   // the two projections that add to the residual stream, so that its variance does not grow with
   // depth
   const Init residual{Init::Kind::kNormal,
-                      normal.scale / std::sqrt(2.0f * static_cast<float>(c.layers))};
+                      deviation / std::sqrt(2.0f * static_cast<float>(c.layers))};
   const auto embedding = [&](const char* name, const Shape& shape) {
     specs.push_back({prefix + name, shape, normal});
   };
@@ -62,10 +62,10 @@ void Transformer::append_parameters(std::vector<ParameterSpec>& specs, const Tra
   for (int64_t i = 0; i < c.layers; ++i) {
     const std::string block = block_prefix(prefix, i);
     norm(block + "attention_norm");
-    linear(block + "query_key_value", 3 * c.hidden, c.hidden, normal);
+    linear(block + "query_key_value", 3 * c.hidden, c.hidden, matrix);
     linear(block + "attention_out", c.hidden, c.hidden, residual);
     norm(block + "mlp_norm");
-    linear(block + "mlp_in", 4 * c.hidden, c.hidden, normal);
+    linear(block + "mlp_in", 4 * c.hidden, c.hidden, matrix);
     linear(block + "mlp_out", c.hidden, 4 * c.hidden, residual);
   }
   norm(prefix + "final_norm");

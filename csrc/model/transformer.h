@@ -46,11 +46,13 @@ struct TokenBatch {
 // the direction decides order and mask. Its weights are part of a model's list, after a prefix.
 class Transformer {
  public:
-  // Appends the weights in the order of the network: embeddings, blocks, final norm.
+  // Of fresh weights, unless a model says otherwise of its matrices.
+  static constexpr float kDeviation = 0.02f;
+  // Appends the weights in the order of the network: embeddings, blocks, final norm. `deviation` is
+  // that of fresh matrices; those that add to the residual stream have it divided by sqrt(2
+  // layers).
   static void append_parameters(std::vector<ParameterSpec>& specs, const TransformerConfig& config,
-                                const std::string& prefix = "");
-  // How matrices begin that do not add to the residual stream.
-  static Init matrix_init() { return {Init::Kind::kNormal, 0.02f}; }
+                                const std::string& prefix = "", float deviation = kDeviation);
 
   // `parameters` has the weights that append_parameters() gave for this config and prefix, and
   // outlives the transformer.
@@ -58,6 +60,7 @@ class Transformer {
               const std::string& prefix = "");
 
   const TransformerConfig& config() const { return config_; }
+  Backend& backend() const { return *backend_; }
 
   struct Block {
     Parameter *attention_norm_weight, *attention_norm_bias, *query_key_value_weight,

@@ -13,8 +13,10 @@ void define_metrics(Napi::Env env, Napi::Object exports);
 void define_safetensors(Napi::Env env, Napi::Object exports);
 void define_generator(Napi::Env env, Napi::Object exports);
 void define_image_tokenizer(Napi::Env env, Napi::Object exports);
+void define_matcher(Napi::Env env, Napi::Object exports);
 void define_sessions(Napi::Env env, Napi::Object exports);
 void define_generator_trainer(Napi::Env env, Napi::Object exports);
 void define_tokenizer_trainers(Napi::Env env, Napi::Object exports);
+void define_matcher_trainer(Napi::Env env, Napi::Object exports);
 
 }  // namespace vilg::binding

@@ -1,30 +1,18 @@
 // The generator: created, loaded, run forward, differentiated, saved.
 #include "napi/definitions.h"
 #include "napi/models.h"
+#include "napi/transformer_config.h"
 #include "train/gradient_scope.h"
 
 namespace vilg::binding {
 namespace {
 
 using Model = Locked<Generator>;
-constexpr int64_t kMaxSize = int64_t{1} << 31;  // the model's own limits are lower
-
-GeneratorConfig generator_config(const Argument& argument) {
-  const auto size = [&](const char* name) { return argument[name].integer(1, kMaxSize); };
-  GeneratorConfig config;
-  config.layers = size("layers"), config.hidden = size("hidden"), config.heads = size("heads");
-  config.text_vocab = size("textVocab"), config.image_vocab = size("imageVocab");
-  config.text_length = size("textLength");
-  config.grid = size("grid"), config.kernel = size("kernel");
-  config.full_attention = argument["fullAttention"].boolean();
-  config.validate();
-  return config;
-}
 
 Napi::Value start(const Napi::CallbackInfo& info, uint64_t seed, std::string path) {
   return start_model<GeneratorClass, Generator>(
       info,
-      [config = generator_config(Argument(info, 0, "config")),
+      [config = transformer_config(Argument(info, 0, "config")),
        options = model_options(Argument(info, 1, "options"))] {
         return std::make_unique<Generator>(*options.backend, config, options.precision);
       },
@@ -41,11 +29,11 @@ Napi::Value load(const Napi::CallbackInfo& info) {
   return start(info, 0, Argument(info, 2, "path").string());
 }
 
-// forward(text, valid, image, target, batch, direction, control)
+// forward(text, valid, image, batch, target, direction, control)
 Napi::Value forward(const Napi::CallbackInfo& info, const std::shared_ptr<Model>& generator) {
   return start_task(
       info.Env(), Argument(info, 6, "control").task_options(),
-      [generator, batch = batch_arguments(info, 0),
+      [generator, batch = targeted_batch_arguments(info, 0),
        direction = direction_argument(Argument(info, 5, "direction"))](TaskContext& task) {
         const auto hold = generator->lock.shared(&task.stop);
         return generator->model.forward(batch, direction, &task.stop);
@@ -61,7 +49,7 @@ Napi::Value forward(const Napi::CallbackInfo& info, const std::shared_ptr<Model>
       });
 }
 
-// gradients(text, valid, image, target, batch, direction, control)
+// gradients(text, valid, image, batch, target, direction, control)
 Napi::Value gradients(const Napi::CallbackInfo& info, const std::shared_ptr<Model>& generator) {
   struct Result {
     double loss;
@@ -69,7 +57,7 @@ Napi::Value gradients(const Napi::CallbackInfo& info, const std::shared_ptr<Mode
   };
   return start_task(
       info.Env(), Argument(info, 6, "control").task_options(),
-      [generator, batch = batch_arguments(info, 0),
+      [generator, batch = targeted_batch_arguments(info, 0),
        direction = direction_argument(Argument(info, 5, "direction"))](TaskContext& task) {
         const auto hold = generator->lock.exclusive(&task.stop);
         std::vector<Tensor> own;

@@ -14,7 +14,7 @@ struct GeneratorTrainerTraits {
 };
 using GeneratorTrainerClass = Wrap<GeneratorTrainerTraits>;
 
-// accumulate(text, valid, image, target, batch, options, scale, control)
+// accumulate(text, valid, image, batch, target, options, scale, control)
 Napi::Value accumulate_pairs(const Napi::CallbackInfo& info,
                              const std::shared_ptr<GeneratorTraining>& training) {
   const Argument options(info, 5, "options");
@@ -26,7 +26,7 @@ Napi::Value accumulate_pairs(const Napi::CallbackInfo& info,
       .z_loss = weight("zLoss")};
   return start_task(
       info.Env(), Argument(info, 7, "control").task_options(),
-      [training, batch = batch_arguments(info, 0), loss,
+      [training, batch = targeted_batch_arguments(info, 0), loss,
        scale = float_argument(Argument(info, 6, "scale"), 0, 1e30),
        lease = Lease(training, training->in_use, "trainer"),
        discard = DiscardUnlessDone(training)](TaskContext& task) mutable {

@@ -58,13 +58,18 @@ OptimizerOptions optimizer_options(const Argument& argument, GradientMode* mode)
 }
 
 OwnedBatch batch_arguments(const Napi::CallbackInfo& info, size_t first) {
-  const Argument target(info, first + 3, "textTarget");
   return {.text = copied<int32_t>(Argument(info, first, "text")),
           .text_valid = copied<uint8_t>(Argument(info, first + 1, "textValid")),
           .image = copied<int32_t>(Argument(info, first + 2, "image")),
-          .text_target =
-              target.missing() ? std::vector<uint8_t>() : copied<uint8_t>(target),
-          .batch = Argument(info, first + 4, "batch").integer(1, 1 << 24)};
+          .text_target = {},
+          .batch = Argument(info, first + 3, "batch").integer(1, 1 << 24)};
+}
+
+OwnedBatch targeted_batch_arguments(const Napi::CallbackInfo& info, size_t first) {
+  OwnedBatch batch = batch_arguments(info, first);
+  const Argument target(info, first + 4, "textTarget");
+  if (!target.missing()) batch.text_target = copied<uint8_t>(target);
+  return batch;
 }
 
 NamedGradients read_gradients(const ParameterList& parameters) {

@@ -85,7 +85,7 @@ std::vector<T> copied(const Argument& argument) {
   return {values.begin(), values.end()};
 }
 
-// A batch of pairs of its own: arguments `first` .. first + 4 of a call.
+// A batch of pairs of its own.
 struct OwnedBatch {
   std::vector<int32_t> text;
   std::vector<uint8_t> text_valid;
@@ -100,7 +100,10 @@ struct OwnedBatch {
             .batch = batch};
   }
 };
+// Arguments `first` .. first + 3 of a call.
 OwnedBatch batch_arguments(const Napi::CallbackInfo& info, size_t first);
+// The same, and which text tokens are to be predicted: `first` .. first + 4.
+OwnedBatch targeted_batch_arguments(const Napi::CallbackInfo& info, size_t first);
 
 // --- what generators and image tokenizers do alike ---
 

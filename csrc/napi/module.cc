@@ -32,9 +32,11 @@ napi_value init(napi_env raw, napi_value raw_exports) {
     define_info(env, exports);
     define_generator(env, exports);
     define_image_tokenizer(env, exports);
+    define_matcher(env, exports);
     define_sessions(env, exports);
     define_generator_trainer(env, exports);
     define_tokenizer_trainers(env, exports);
+    define_matcher_trainer(env, exports);
     define_kernels(env, exports);
     define_ceilings(env, exports);
     define_metrics(env, exports);

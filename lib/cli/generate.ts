@@ -1,9 +1,10 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { contactSheet } from '../data/contact-sheet.ts'
 import { writeFileWhole } from '../data/image.ts'
 import type { ErnieVilg } from '../model/ernie-vilg.ts'
 import type { ProgressEvent } from '../sampler/events.ts'
 import type { GeneratedImage } from '../sampler/generated-image.ts'
+import { RERANKERS, type RerankerName } from '../sampler/options.ts'
 import { Sampler } from '../sampler/sampler.ts'
 import {
   about,
@@ -23,6 +24,7 @@ interface Flags extends ModelFlags, DrawFlags {
   prompts?: string
   count: number
   best?: number
+  rerank?: RerankerName
   out: string
   scale: number
   sheet?: string
@@ -48,10 +50,13 @@ export function addGenerate(program: Command, context: CliContext): void {
     .argument('[prompts...]', 'what to draw; quote a prompt that has spaces')
     .option('--prompts <file>', "read prompts from a file, one a line; '-' is standard input")
     .option('-n, --count <integer>', 'candidates to draw for each prompt', integer(1, 1024), 1)
-    .option(
-      '--best <integer>',
-      'keep the best of them, by the likelihood that the model gives the prompt as their description',
-      integer(1, 1024),
+    .option('--best <integer>', 'keep the best of them', integer(1, 1024))
+    .addOption(
+      new Option(
+        '--rerank <how>',
+        "what decides which are the best: the model's matcher of pictures and texts (default where it has one), or the likelihood that " +
+          'it gives the prompt as their description',
+      ).choices(RERANKERS),
     )
   addDrawOptions(command)
     .option(
@@ -80,8 +85,10 @@ Examples:
 }
 
 async function generate(context: CliContext, command: Command, given: string[], flags: Flags): Promise<void> {
-  const { count, best, out } = flags
+  const { count, best, rerank, out } = flags
   if (best !== undefined && best > count) command.error(`error: --best ${best} is more than --count ${count}`)
+  if (rerank !== undefined && best === undefined)
+    command.error(`error: --rerank ${rerank} needs --best, the number of pictures to keep`)
   const prompts = [...given, ...(flags.prompts === undefined ? [] : await readLines(context, flags.prompts))]
   if (prompts.length === 0)
     command.error('error: no prompt: give one as an argument, or a file of them with --prompts')
@@ -145,7 +152,7 @@ async function draw(
   prompts: readonly string[],
   flags: Flags,
 ): Promise<Drawn[]> {
-  const { count, best, out, scale } = flags
+  const { count, best, rerank, out, scale } = flags
   const sampler = new Sampler(model)
   const names = new UniqueNames()
   const progress = new CliProgress(context, 'drawing')
@@ -156,6 +163,7 @@ async function draw(
         ...drawOptions(flags),
         count,
         ...(best === undefined ? {} : { best }),
+        ...(rerank === undefined ? {} : { reranker: rerank }),
         truncate: flags.truncate ?? false,
         signal: context.signal,
         onProgress: (event) => progress.update((i + overall(event)) / prompts.length, prompt),

@@ -88,7 +88,7 @@ async function shippedFacts(folder: string): Promise<ModelFacts | null> {
 }
 
 function modelRows(facts: ModelFacts): [string, string][] {
-  const { generator, imageTokenizer, textTokenizer } = facts
+  const { generator, imageTokenizer, textTokenizer, matcher } = facts
   const { layers, hidden, heads, textLength, grid, kernel, attention } = generator.config
   const { resolution, codebookSize } = imageTokenizer.config
   const kind = imageTokenizer.config.model === 'dvae' ? 'dvae' : imageTokenizer.config.quantizer
@@ -107,12 +107,21 @@ function modelRows(facts: ModelFacts): [string, string][] {
       `${millions(imageTokenizer.parameters)} parameters: ${kind}, ${resolution} x ${resolution} pixels, ${codebookSize} codes`,
     ],
     ['text tokenizer', `${textTokenizer.tokens} tokens`],
+    ...(matcher === undefined ? [] : [matcherRow(matcher)]),
     ['draws with', `temperature ${temperature}, top-k ${topK}, top-p ${topP}`],
     ['files', megabytes(facts.fileBytes)],
     [
       'weights need',
       `${megabytes(facts.memoryBytes.bfloat16)} in bfloat16, ${megabytes(facts.memoryBytes.float32)} in float32`,
     ],
+  ]
+}
+
+function matcherRow({ config, parameters }: NonNullable<ModelFacts['matcher']>): [string, string] {
+  const { layers, hidden, heads, dim } = config
+  return [
+    'matcher',
+    `${millions(parameters)} parameters: two towers of ${layers} layers, ${hidden} hidden units, ${heads} heads, to ${dim} dimensions`,
   ]
 }
 

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { VilgError } from '../errors.ts'
 import { type SamplingDefaults } from '../sampler/options.ts'
 import {
+  expectBoolean,
   expectInteger,
   expectNumber,
   expectOneOf,
@@ -34,6 +35,7 @@ export const BUNDLE_FOLDERS = Object.freeze({
   generator: 'generator',
   imageTokenizer: 'image-tokenizer',
   textTokenizer: 'text-tokenizer',
+  matcher: 'matcher',
 })
 /** The small model that ships with the package, from its root. */
 export const SHIPPED_MODEL = 'models/emoji'
@@ -64,25 +66,36 @@ export function checkBundleInfo(info: BundleInfo): BundleInfo {
 }
 
 /** The text of a bundle's file. */
-export function bundleText({ name, description, trainedFor, samplingDefaults }: BundleInfo): string {
-  return configText({ format, version: formatVersion, name, description, trainedFor, samplingDefaults })
+export function bundleText(
+  { name, description, trainedFor, samplingDefaults }: BundleInfo,
+  hasMatcher: boolean,
+): string {
+  const info = { name, description, trainedFor, samplingDefaults }
+  return configText({ format, version: formatVersion, ...info, ...(hasMatcher ? { matcher: true } : {}) })
 }
 
-/** Reads the file of a bundle; `shipped` where it is the one that comes with the package. */
-export async function readBundle(folder: string, shipped: boolean): Promise<BundleInfo> {
+/**
+ * Reads the file of a bundle; `shipped` where it is the one that comes with the package. The file says whether there is a matcher: the folder of
+ * one may be left from an older bundle.
+ */
+export async function readBundle(
+  folder: string,
+  shipped: boolean,
+): Promise<{ info: BundleInfo; hasMatcher: boolean }> {
   const path = join(folder, BUNDLE_FILE)
   const missing = shipped
     ? `Expected the small model that ships with the package, found no ${path}. Give the folder of a bundle: ErnieVilg.load(folder), or train one: npm run train:emoji in a clone of the repository`
     : `Expected the folder of a bundle, found no ${path}`
   const json = await readJson(path, missing)
   return checkFile(path, () => {
-    const { format: kind, version, ...info } = json
+    const { format: kind, version, matcher = false, ...info } = json
     expectOneOf('format', kind, [format])
     if (expectInteger('version', version, { min: 1 }) > formatVersion) {
       const text = `${path}: expected version ${formatVersion} of the format, found ${String(version)}; it needs a newer ernie-vilg`
       throw new VilgError('ERR_VILG_CHECKPOINT_INCOMPATIBLE', text, { path })
     }
     rejectUnknownKeys('the bundle', info, ['name', 'description', 'trainedFor', 'samplingDefaults'])
-    return checkBundleInfo(info as unknown as BundleInfo)
+    const hasMatcher = expectBoolean('matcher', matcher)
+    return { info: checkBundleInfo(info as unknown as BundleInfo), hasMatcher }
   })
 }

@@ -20,6 +20,7 @@ import {
 import { WEIGHTS_FILE } from './config-file.ts'
 import { Generator } from './generator.ts'
 import { ImageTokenizer } from './image-tokenizer.ts'
+import { Matcher } from './matcher.ts'
 import { checkSavePrecision, type LoadOptions, type SaveOptions } from './model.ts'
 import { writeDraft, writeFolder } from './model-folder.ts'
 import { checkLoadOptions } from './open-model.ts'
@@ -29,14 +30,19 @@ export interface BundleParts extends Partial<BundleInfo> {
   generator: Generator
   imageTokenizer: ImageTokenizer
   textTokenizer: TextTokenizer
+  /** Chooses among what was drawn, where there is one. */
+  matcher?: Matcher
 }
+
+type Parts = Pick<BundleParts, 'generator' | 'imageTokenizer' | 'textTokenizer' | 'matcher'>
 
 const infoKeys = ['name', 'description', 'trainedFor', 'samplingDefaults'] as const
 
 /**
- * All that drawing and describing need: a generator, the tokenizers of its two halves, and what they were trained for.
+ * All that drawing and describing need: a generator, the tokenizers of its two halves, and what they were trained for; and a matcher of pictures
+ * and texts, where there is one.
  *
- * A bundle is a folder: `bundle.json`, and the folders `generator`, `image-tokenizer` and `text-tokenizer` as the parts save them.
+ * A bundle is a folder: `bundle.json`, and the folders `generator`, `image-tokenizer`, `text-tokenizer` and `matcher` as the parts save them.
  *
  * ```ts
  * await using model = await ErnieVilg.load()
@@ -47,6 +53,7 @@ export class ErnieVilg {
   readonly generator: Generator
   readonly imageTokenizer: ImageTokenizer
   readonly textTokenizer: TextTokenizer
+  readonly matcher: Matcher | undefined
   readonly name: string
   /** What it draws and describes, in which language, what it was trained on. */
   readonly description: string
@@ -55,13 +62,11 @@ export class ErnieVilg {
   readonly samplingDefaults: Readonly<SamplingDefaults>
   readonly #life: Lifetime
 
-  private constructor(
-    parts: Pick<BundleParts, 'generator' | 'imageTokenizer' | 'textTokenizer'>,
-    info: BundleInfo,
-  ) {
+  private constructor(parts: Parts, info: BundleInfo) {
     this.generator = parts.generator
     this.imageTokenizer = parts.imageTokenizer
     this.textTokenizer = parts.textTokenizer
+    this.matcher = parts.matcher
     this.name = info.name
     this.description = info.description
     this.trainedFor = info.trainedFor
@@ -70,14 +75,14 @@ export class ErnieVilg {
   }
 
   /**
-   * Makes a bundle of parts that fit each other. The bundle owns generator and image tokenizer from then on: they go with it.
+   * Makes a bundle of parts that fit each other. The bundle owns generator, image tokenizer and matcher from then on: they go with it.
    *
    * @throws ERR_VILG_SHAPE_MISMATCH where vocabularies or grids differ; ERR_VILG_INVALID_ARGUMENT; ERR_VILG_DISPOSED
    */
   static create(parts: BundleParts): ErnieVilg {
     if (parts === undefined) throw typeMismatch('parts', 'an object', parts)
     rejectUnknownKeys('parts', parts, [...Object.keys(BUNDLE_FOLDERS), ...infoKeys])
-    const { generator, imageTokenizer, textTokenizer, ...given } = parts
+    const { generator, imageTokenizer, textTokenizer, matcher, ...given } = parts
     if (!(generator instanceof Generator)) throw typeMismatch('generator', 'a Generator', generator)
     if (!(imageTokenizer instanceof ImageTokenizer)) {
       throw typeMismatch('imageTokenizer', 'an ImageTokenizer', imageTokenizer)
@@ -85,17 +90,20 @@ export class ErnieVilg {
     if (!(textTokenizer instanceof TextTokenizer)) {
       throw typeMismatch('textTokenizer', 'a TextTokenizer', textTokenizer)
     }
-    generator.life.check()
-    imageTokenizer.life.check()
+    if (matcher !== undefined && !(matcher instanceof Matcher)) {
+      throw typeMismatch('matcher', 'a Matcher', matcher)
+    }
+    for (const part of [generator, imageTokenizer, matcher]) part?.life.check()
     const info = checkBundleInfo({
       name: given.name ?? 'unnamed',
       description: given.description ?? '',
       trainedFor: given.trainedFor ?? ['text-to-image', 'image-to-text'],
       samplingDefaults: given.samplingDefaults ?? PLAIN_SAMPLING,
     })
-    const misfit = findMisfit({ generator, imageTokenizer, textTokenizer })
+    const own: Parts = { generator, imageTokenizer, textTokenizer, ...(matcher ? { matcher } : {}) }
+    const misfit = findMisfit(own)
     if (misfit !== undefined) throw new VilgError('ERR_VILG_SHAPE_MISMATCH', misfit)
-    return new ErnieVilg({ generator, imageTokenizer, textTokenizer }, info)
+    return new ErnieVilg(own, info)
   }
 
   /**
@@ -111,27 +119,30 @@ export class ErnieVilg {
     checkLoadOptions(options)
     options.signal?.throwIfAborted()
     const path = folder ?? join(packageFolder().path, SHIPPED_MODEL)
-    const info = await readBundle(path, folder === undefined)
+    const { info, hasMatcher } = await readBundle(path, folder === undefined)
     const textTokenizer = await TextTokenizer.load(join(path, BUNDLE_FOLDERS.textTokenizer))
-    const shares = await progressShares(path)
+    const shares = await progressShares(path, hasMatcher)
     const part = (name: keyof typeof shares): LoadOptions => ({
       ...options,
       onProgress: shares[name](options),
     })
-    const imageTokenizer = await ImageTokenizer.load(
-      join(path, BUNDLE_FOLDERS.imageTokenizer),
-      part('imageTokenizer'),
-    )
-    let generator: Generator | undefined
+    const loaded: { dispose(): Promise<void> }[] = []
+    const keep = <T extends { dispose(): Promise<void> }>(one: T): T => (loaded.push(one), one)
+    const at = (name: keyof typeof BUNDLE_FOLDERS) => join(path, BUNDLE_FOLDERS[name])
     try {
-      generator = await Generator.load(join(path, BUNDLE_FOLDERS.generator), part('generator'))
-      const misfit = findMisfit({ generator, imageTokenizer, textTokenizer })
+      const parts: Parts = {
+        imageTokenizer: keep(await ImageTokenizer.load(at('imageTokenizer'), part('imageTokenizer'))),
+        generator: keep(await Generator.load(at('generator'), part('generator'))),
+        textTokenizer,
+        ...(hasMatcher ? { matcher: keep(await Matcher.load(at('matcher'), part('matcher'))) } : {}),
+      }
+      const misfit = findMisfit(parts)
       if (misfit !== undefined) {
         throw new VilgError('ERR_VILG_CHECKPOINT_INCOMPATIBLE', `${path}: ${misfit}`, { path })
       }
-      return new ErnieVilg({ generator, imageTokenizer, textTokenizer }, info)
+      return new ErnieVilg(parts, info)
     } catch (error) {
-      await Promise.all([generator?.dispose(), imageTokenizer.dispose()])
+      await Promise.all(loaded.map((one) => one.dispose()))
       throw error
     }
   }
@@ -156,8 +167,9 @@ export class ErnieVilg {
           await this.generator.save(join(draft, BUNDLE_FOLDERS.generator), one)
           await this.imageTokenizer.save(join(draft, BUNDLE_FOLDERS.imageTokenizer), one)
           await this.textTokenizer.save(join(draft, BUNDLE_FOLDERS.textTokenizer))
+          await this.matcher?.save(join(draft, BUNDLE_FOLDERS.matcher), one)
           signal.throwIfAborted()
-          await writeDraft(join(draft, BUNDLE_FILE), bundleText(this))
+          await writeDraft(join(draft, BUNDLE_FILE), bundleText(this, this.matcher !== undefined))
         }),
       options.signal,
     )
@@ -169,12 +181,12 @@ export class ErnieVilg {
   }
 
   /**
-   * Frees generator and image tokenizer. Calls that run or wait reject with `ERR_VILG_DISPOSED`; the promise fulfils when the native work
+   * Frees generator, image tokenizer and matcher. Calls that run or wait reject with `ERR_VILG_DISPOSED`; the promise fulfils when the native work
    * has let go. Later calls return the same promise.
    */
   dispose(): Promise<void> {
     return this.#life.dispose(async () => {
-      await Promise.all([this.generator.dispose(), this.imageTokenizer.dispose()])
+      await Promise.all([this.generator.dispose(), this.imageTokenizer.dispose(), this.matcher?.dispose()])
     })
   }
 
@@ -185,32 +197,33 @@ export class ErnieVilg {
 }
 
 /** What does not fit, as a sentence; undefined where all does. */
-function findMisfit(
-  parts: Pick<BundleParts, 'generator' | 'imageTokenizer' | 'textTokenizer'>,
-): string | undefined {
-  const { generator, imageTokenizer, textTokenizer } = parts
-  const { textVocab, imageVocab, grid } = generator.config
-  if (textVocab !== textTokenizer.vocabSize) {
-    return `Expected textVocab of the generator to be the text tokenizer's ${textTokenizer.vocabSize} tokens, found ${textVocab}`
-  }
-  if (imageVocab !== imageTokenizer.config.codebookSize) {
-    return `Expected imageVocab of the generator to be the image tokenizer's ${imageTokenizer.config.codebookSize} codes, found ${imageVocab}`
-  }
-  if (grid !== imageTokenizer.grid) {
-    return `Expected grid of the generator to be the image tokenizer's ${imageTokenizer.grid} tokens a side, found ${grid}`
+function findMisfit({ generator, imageTokenizer, textTokenizer, matcher }: Parts): string | undefined {
+  for (const [name, part] of Object.entries({ generator, matcher })) {
+    if (part === undefined) continue
+    const { textVocab, imageVocab, grid } = part.config
+    if (textVocab !== textTokenizer.vocabSize) {
+      return `Expected textVocab of the ${name} to be the text tokenizer's ${textTokenizer.vocabSize} tokens, found ${textVocab}`
+    }
+    if (imageVocab !== imageTokenizer.config.codebookSize) {
+      return `Expected imageVocab of the ${name} to be the image tokenizer's ${imageTokenizer.config.codebookSize} codes, found ${imageVocab}`
+    }
+    if (grid !== imageTokenizer.grid) {
+      return `Expected grid of the ${name} to be the image tokenizer's ${imageTokenizer.grid} tokens a side, found ${grid}`
+    }
   }
   return undefined
 }
 
-/** Each part's progress as its share of the whole, by the sizes of their files. The image tokenizer comes first. */
-async function progressShares(path: string) {
+/** Each part's progress as its share of the whole, by the sizes of their files, in the order in which they are loaded. */
+async function progressShares(path: string, hasMatcher: boolean) {
   const size = async (part: string): Promise<number> =>
     (await stat(join(path, part, WEIGHTS_FILE)).catch(() => undefined))?.size ?? 1
   const first = await size(BUNDLE_FOLDERS.imageTokenizer)
-  const all = first + (await size(BUNDLE_FOLDERS.generator))
+  const second = first + (await size(BUNDLE_FOLDERS.generator))
+  const all = second + (hasMatcher ? await size(BUNDLE_FOLDERS.matcher) : 0)
   const share = (from: number, to: number) => (options: LoadOptions) =>
     options.onProgress &&
     ((event: { phase: 'load'; fraction: number }) =>
       options.onProgress!({ ...event, fraction: (from + (to - from) * event.fraction) / all }))
-  return { imageTokenizer: share(0, first), generator: share(first, all) }
+  return { imageTokenizer: share(0, first), generator: share(first, second), matcher: share(second, all) }
 }

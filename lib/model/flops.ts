@@ -1,6 +1,7 @@
 // Floating-point operations of the models' products, a multiply-add counting as two. Norms, softmaxes, activations and embeddings
 // are left out: below one percent of it.
 import type { DvaeConfig } from './dvae-config.ts'
+import type { MatcherConfig } from './matcher-config.ts'
 import type { VqganConfig } from './image-tokenizer-config.ts'
 
 /**
@@ -90,6 +91,12 @@ export function dvaeDecodeFlops(config: DvaeConfig): number {
   }
   stack.convolution(ins, 6, 1)
   return stack.flops
+}
+
+/** Embedding one pair with a matcher: the linear layers of both towers, for each token of their streams. */
+export function matcherFlops({ layers, hidden, textLength, grid, dim }: Required<MatcherConfig>): number {
+  const tokens = textLength + 2 + (grid ** 2 + 2) // each with IMG and one that stands for the other half
+  return 2 * (12 * layers * hidden ** 2 * tokens + 2 * hidden * dim)
 }
 
 /** The features of one picture for LPIPS: VGG16 without its classifier. */

@@ -7,10 +7,8 @@ export const ATTENTIONS = Object.freeze(['sparse', 'full'] as const)
 /** One of {@link ATTENTIONS}. */
 export type Attention = (typeof ATTENTIONS)[number]
 
-/** What a generator is: the `config.json` of its folder. */
-export interface GeneratorConfig {
-  /** What kind of model the folder holds; always written to `config.json`. */
-  model?: 'ernie-vilg-generator'
+/** Sizes of streams of text and image tokens, and of the blocks that they go through. */
+export interface StreamConfig {
   /** Transformer layers, 1 to 1000. */
   layers: number
   /** Hidden units, a multiple of `heads`, up to 65536. */
@@ -31,19 +29,27 @@ export interface GeneratorConfig {
   attention?: Attention
 }
 
+/** What a generator is: the `config.json` of its folder. */
+export interface GeneratorConfig extends StreamConfig {
+  /** What kind of model the folder holds; always written to `config.json`. */
+  model?: 'ernie-vilg-generator'
+}
+
+/** The keys of {@link StreamConfig}. */
+export const STREAM_KEYS = [
+  'layers',
+  'hidden',
+  'heads',
+  'textVocab',
+  'imageVocab',
+  'textLength',
+  'grid',
+  'kernel',
+  'attention',
+] as const satisfies readonly (keyof StreamConfig)[]
+
 const keys: ConfigKeys = {
-  known: [
-    'model',
-    'layers',
-    'hidden',
-    'heads',
-    'textVocab',
-    'imageVocab',
-    'textLength',
-    'grid',
-    'kernel',
-    'attention',
-  ],
+  known: ['model', ...STREAM_KEYS],
   // stabilisers of docs/model.md section 3, off by default
   unsupported: ['sandwichNorm', 'scoreRelaxation', 'latentHead'],
 }
@@ -58,10 +64,17 @@ export function checkGeneratorConfig(config: unknown): Readonly<Required<Generat
   const name = 'the generator config'
   checkConfigKeys(name, config, keys)
   const given = config as GeneratorConfig
-  const size = (key: keyof GeneratorConfig, max: number, min = 1) =>
+  return Object.freeze({
+    model: expectOneOf(`model of ${name}`, given.model ?? 'ernie-vilg-generator', ['ernie-vilg-generator']),
+    ...checkStreamConfig(name, given),
+  })
+}
+
+/** Checks the sizes of a configuration, which is called `name` in errors, and fills in every field. */
+export function checkStreamConfig(name: string, given: StreamConfig): Required<StreamConfig> {
+  const size = (key: keyof StreamConfig, max: number, min = 1) =>
     expectInteger(`${key} of ${name}`, given[key], { min, max })
   const checked = {
-    model: expectOneOf(`model of ${name}`, given.model ?? 'ernie-vilg-generator', ['ernie-vilg-generator']),
     layers: size('layers', 1000),
     hidden: size('hidden', 2 ** 16),
     heads: size('heads', 2 ** 16),
@@ -75,7 +88,7 @@ export function checkGeneratorConfig(config: unknown): Readonly<Required<Generat
   const { hidden, heads, kernel } = checked
   if (hidden % heads !== 0) throw outOfRange(`hidden of ${name}`, `a multiple of heads (${heads})`, hidden)
   if (kernel % 2 === 0) throw outOfRange(`kernel of ${name}`, 'an odd number', kernel)
-  return Object.freeze(checked)
+  return checked
 }
 
 /** The configuration as the native side takes it. */

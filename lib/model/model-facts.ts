@@ -6,6 +6,7 @@ import { BUNDLE_FOLDERS, type BundleInfo, readBundle } from './bundle-file.ts'
 import { readModelFolder } from './config-file.ts'
 import { checkGeneratorConfig, type GeneratorConfig } from './generator-config.ts'
 import { checkImageTokenizerConfig, type ImageTokenizerConfig } from './image-tokenizer-config.ts'
+import { checkMatcherConfig, type MatcherConfig } from './matcher-config.ts'
 
 /** What a bundle is, as far as its files say it without their weights being loaded. */
 export interface ModelFacts extends BundleInfo {
@@ -13,6 +14,8 @@ export interface ModelFacts extends BundleInfo {
   generator: { config: Readonly<Required<GeneratorConfig>>; parameters: number }
   imageTokenizer: { config: Readonly<Required<ImageTokenizerConfig>>; parameters: number }
   textTokenizer: { tokens: number }
+  /** Absent where there is none. */
+  matcher?: { config: Readonly<Required<MatcherConfig>>; parameters: number }
   /** Of all files in the folder. */
   fileBytes: number
   /** What the weights take when loaded, activations and caches aside. */
@@ -25,21 +28,23 @@ export interface ModelFacts extends BundleInfo {
  * @throws the errors of {@link ErnieVilg.load}, those of damaged weights aside
  */
 export async function modelFacts(folder: string): Promise<ModelFacts> {
-  const info = await readBundle(folder, false)
-  const [generator, imageTokenizer, textTokenizer, fileBytes] = await Promise.all([
+  const { info, hasMatcher } = await readBundle(folder, false)
+  const [generator, imageTokenizer, textTokenizer, fileBytes, matcher] = await Promise.all([
     partFacts(join(folder, BUNDLE_FOLDERS.generator), checkGeneratorConfig),
     partFacts(join(folder, BUNDLE_FOLDERS.imageTokenizer), checkImageTokenizerConfig),
     TextTokenizer.load(join(folder, BUNDLE_FOLDERS.textTokenizer)),
     folderBytes(folder),
+    hasMatcher ? partFacts(join(folder, BUNDLE_FOLDERS.matcher), checkMatcherConfig) : undefined,
   ])
-  const matrices = generator.matrices + imageTokenizer.matrices
-  const all = generator.parameters + imageTokenizer.parameters
+  const matrices = generator.matrices + imageTokenizer.matrices + (matcher?.matrices ?? 0)
+  const all = generator.parameters + imageTokenizer.parameters + (matcher?.parameters ?? 0)
   return {
     ...info,
     folder,
     generator: { config: generator.config, parameters: generator.parameters },
     imageTokenizer: { config: imageTokenizer.config, parameters: imageTokenizer.parameters },
     textTokenizer: { tokens: textTokenizer.vocabSize },
+    ...(matcher === undefined ? {} : { matcher: { config: matcher.config, parameters: matcher.parameters } }),
     fileBytes,
     // vectors are float32 always
     memoryBytes: { float32: 4 * all, bfloat16: 4 * all - 2 * matrices },

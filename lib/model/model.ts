@@ -57,13 +57,11 @@ export interface NativeModel extends NativeHandle {
 }
 
 /**
- * What {@link Generator} and {@link ImageTokenizer} have in common.
+ * What {@link Generator}, {@link ImageTokenizer} and {@link Matcher} have in common.
  *
  * Calls on one model run one after the other, in the order in which they were made.
  */
 export abstract class Model<Config extends object, Handle extends NativeModel> {
-  /** What the model is, every field filled in; frozen. */
-  readonly config: Readonly<Required<Config>>
   /** Elements of all weights together. */
   readonly parameterCount: number
   /** Where it computes: `cpu`. */
@@ -75,15 +73,26 @@ export abstract class Model<Config extends object, Handle extends NativeModel> {
   /** @internal */
   readonly life: Lifetime
   readonly #queue = new CallQueue()
+  #config: Readonly<Required<Config>>
 
   /** @internal */
   protected constructor(name: string, config: Readonly<Required<Config>>, handle: Handle) {
-    this.config = config
+    this.#config = config
     this.handle = handle
     this.parameterCount = handle.parameterCount
     this.device = handle.device
     this.precision = handle.precision
     this.life = new Lifetime(name, this)
+  }
+
+  /** What the model is, every field filled in; frozen. */
+  get config(): Readonly<Required<Config>> {
+    return this.#config
+  }
+
+  /** Changes what weights do not depend on. @internal */
+  protected replaceConfig(config: Readonly<Required<Config>>): void {
+    this.#config = config
   }
 
   /** Runs a native call when those before it are through. @internal */

@@ -5,6 +5,7 @@ import {
   expectInteger,
   expectNumber,
   expectNumbers,
+  expectOneOf,
   outOfRange,
   rejectUnknownKeys,
   typeMismatch,
@@ -12,6 +13,11 @@ import {
 import type { GeneratedImage } from './generated-image.ts'
 import type { ProgressEvent } from './events.ts'
 import type { Reranker } from './reranker.ts'
+
+/** The rerankers that have names: by the bundle's matcher, and by the generator's own likelihood of the prompt. */
+export const RERANKERS = Object.freeze(['matcher', 'likelihood'] as const)
+/** One of {@link RERANKERS}. */
+export type RerankerName = (typeof RERANKERS)[number]
 
 /**
  * How tokens are drawn. What is not given comes, for pictures, from the model's bundle, see {@link ErnieVilg.samplingDefaults}; for texts,
@@ -42,8 +48,11 @@ export interface TextToImageOptions extends DrawOptions, WorkOptions {
   count?: number
   /** How many of them to return, the best first; all, in the order of their numbers, unless given. */
   best?: number
-  /** Decides what is best; the model's own likelihood of the prompt given the picture unless given. Needs `best`. */
-  reranker?: Reranker
+  /**
+   * Decides what is best: `matcher` is the bundle's, `likelihood` the generator's own likelihood of the prompt given the picture. The matcher where
+   * there is one, else the likelihood, unless given. Needs `best`.
+   */
+  reranker?: Reranker | RerankerName
   /** Cut a prompt that has more tokens than the model reads; an error unless true. */
   truncate?: boolean
   /** Classifier-free guidance: not there yet, `ERR_VILG_UNSUPPORTED`. */
@@ -135,7 +144,9 @@ export function checkTextToImage(options: TextToImageOptions, defaults: Sampling
   const best =
     options.best === undefined ? undefined : expectInteger('best', options.best, { min: 1, max: count })
   const { reranker } = options
-  if (reranker !== undefined && typeof (reranker as Partial<Reranker> | null)?.score !== 'function') {
+  if (typeof reranker === 'string') {
+    expectOneOf('reranker', reranker, RERANKERS)
+  } else if (reranker !== undefined && typeof (reranker as Partial<Reranker> | null)?.score !== 'function') {
     throw typeMismatch('reranker', 'an object with a score function', reranker)
   }
   if (reranker !== undefined && best === undefined) {

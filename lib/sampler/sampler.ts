@@ -17,11 +17,12 @@ import {
   checkTextToImage,
   type ImageToTextOptions,
   maxRows,
+  type RerankerName,
   type StreamImageOptions,
   type TextToImageOptions,
   type WorkOptions,
 } from './options.ts'
-import { likelihoodReranker, type Reranker } from './reranker.ts'
+import { type Reranker, rerankerNamed } from './reranker.ts'
 
 /** Pictures that the image tokenizer decodes at once: bounds its memory, and how long a stop takes. */
 const imagesPerDecode = 4
@@ -66,9 +67,9 @@ export class Sampler {
    *   options; ERR_VILG_OUT_OF_MEMORY where the candidates' caches do not fit; ERR_VILG_DISPOSED
    */
   async textToImage(prompt: string, options: TextToImageOptions = {}): Promise<GeneratedImage[]> {
-    const { draw, count, best, reranker } = checkTextToImage(options, this.#model.samplingDefaults)
+    const { draw, count, best, reranker: chosen } = checkTextToImage(options, this.#model.samplingDefaults)
     this.#expectTask('text-to-image')
-    if (best !== undefined && reranker === undefined) this.#expectTask('image-to-text')
+    const reranker = best === undefined ? undefined : this.#reranker(chosen)
     const { text, valid } = this.#encodePrompt(prompt, options.truncate)
     const { signal } = options
     checkSignal(signal)
@@ -87,8 +88,8 @@ export class Sampler {
             seed: draw.seed,
           }),
       )
-      if (best === undefined) return images
-      return await rerank(reranker ?? likelihoodReranker(this.#model), prompt, images, best, signal, report)
+      if (reranker === undefined) return images
+      return await rerank(reranker, prompt, images, best!, signal, report)
     })
   }
 
@@ -293,6 +294,14 @@ export class Sampler {
       report?.('vqgan', (first + some) / count)
     }
     return images
+  }
+
+  /** What candidates are scored by, of the model where it is not given. */
+  #reranker(chosen: Reranker | RerankerName | undefined): Reranker {
+    if (typeof chosen === 'object') return chosen
+    const name = chosen ?? (this.#model.matcher === undefined ? 'likelihood' : 'matcher')
+    if (name === 'likelihood') this.#expectTask('image-to-text')
+    return rerankerNamed(this.#model, name)
   }
 
   /** Refuses what the model was never trained for: it would give noise. */

@@ -2,18 +2,13 @@ import type { NativeGeneratorTrainer } from '../../types/native-models.d.ts'
 import type { StopFlag, TaskControl } from '../../types/native.d.ts'
 import { stopped } from '../native/binding.ts'
 import { type Direction, DIRECTIONS } from '../kernels.ts'
-import { expectOneOf, expectTypedArray, outOfRange, typeMismatch } from '../validate.ts'
+import { expectOneOf, expectTypedArray, outOfRange } from '../validate.ts'
 import type { Learner, LossTerms, StepSize } from './learner.ts'
 import type { ResolvedTrainerOptions } from './options.ts'
+import { checkPairs, countPairs, type PairBatch } from './pair-batch.ts'
 
-/** B pairs of texts and pictures as tokens; M is the generator's text length and n its grid squared. */
-export interface GeneratorBatch {
-  /** B x M, CLS .. SEP PAD.. */
-  text: Int32Array
-  /** B x M, 1 where not PAD. */
-  textValid: Uint8Array
-  /** B x n. */
-  image: Int32Array
+/** Pairs to train a generator on. */
+export interface GeneratorBatch extends PairBatch {
   /** B x M, 1 where describing is to predict the token; unless given, all that are valid, but CLS. */
   textTarget?: Uint8Array | undefined
   /** The only direction that the batch is for; both unless given. Questions with answers are for `image-to-text`. */
@@ -61,18 +56,8 @@ export class GeneratorLearner implements Learner<GeneratorBatch, GeneratorTerms,
   }
 
   check(name: string, batch: unknown): void {
-    if (typeof batch !== 'object' || batch === null) {
-      throw typeMismatch(name, 'an object with text, textValid and image', batch)
-    }
-    const { text, textValid, image, textTarget, direction } = batch as GeneratorBatch
-    const { textLength, imageLength } = this.#lengths()
-    expectTypedArray(`${name}.text`, text, Int32Array)
-    if (text.length === 0 || text.length % textLength !== 0) {
-      const expected = `pairs of ${textLength} text tokens`
-      throw outOfRange(`${name}.text`, expected, text, 'ERR_VILG_SHAPE_MISMATCH')
-    }
-    expectTypedArray(`${name}.textValid`, textValid, Uint8Array, text.length)
-    expectTypedArray(`${name}.image`, image, Int32Array, (text.length / textLength) * imageLength)
+    checkPairs(name, batch, this.#generator.config)
+    const { text, textTarget, direction } = batch as GeneratorBatch
     if (textTarget !== undefined) expectTypedArray(`${name}.textTarget`, textTarget, Uint8Array, text.length)
     if (direction !== undefined) {
       expectOneOf(`${name}.direction`, direction, DIRECTIONS)
@@ -91,10 +76,10 @@ export class GeneratorLearner implements Learner<GeneratorBatch, GeneratorTerms,
   }
 
   size(batches: readonly GeneratorBatch[]): StepSize {
-    const { textLength, imageLength } = this.#lengths()
+    const { textLength, grid } = this.#generator.config
     const pairs = sum(batches.map((batch) => this.#pairs(batch)))
     const streams = sum(batches.map((batch) => this.#pairs(batch) * this.#directions(batch).length))
-    const tokens = streams * (textLength + 1 + imageLength)
+    const tokens = streams * (textLength + 1 + grid ** 2)
     // a multiply-add a weight forward, and two backward: by the input and by the weight
     return { pairs, tokens, flops: 6 * this.#generator.parameterCount * tokens }
   }
@@ -121,7 +106,7 @@ export class GeneratorLearner implements Learner<GeneratorBatch, GeneratorTerms,
         zLoss: zLoss!,
       }
       const losses = await this.native.accumulate(
-        ...([text, textValid, image, textTarget, this.#pairs(batches[i]!)] as const),
+        ...([text, textValid, image, this.#pairs(batches[i]!), textTarget] as const),
         options,
         1,
         control,
@@ -175,13 +160,8 @@ export class GeneratorLearner implements Learner<GeneratorBatch, GeneratorTerms,
     }
   }
 
-  #lengths(): { textLength: number; imageLength: number } {
-    const { textLength, grid } = this.#generator.config
-    return { textLength, imageLength: grid * grid }
-  }
-
   #pairs(batch: GeneratorBatch): number {
-    return batch.text.length / this.#generator.config.textLength
+    return countPairs(batch, this.#generator.config)
   }
 
   #weight(direction: Direction): number {

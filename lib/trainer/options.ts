@@ -22,7 +22,7 @@ import { type ParameterGroup, resolveGroups, type ResolvedParameterGroup } from 
 import { SCHEDULES, type Schedule } from './schedule.ts'
 
 /** What a trainer can train: `image-tokenizer` is a vqgan. */
-export const TARGET_KINDS = Object.freeze(['generator', 'image-tokenizer', 'dvae'] as const)
+export const TARGET_KINDS = Object.freeze(['generator', 'image-tokenizer', 'dvae', 'matcher'] as const)
 
 /** One of {@link TARGET_KINDS}. */
 export type TargetKind = (typeof TARGET_KINDS)[number]
@@ -160,6 +160,7 @@ const kindKeys = {
     'initializeCodebook',
   ],
   dvae: ['temperature', 'divergenceWeight', 'straightThrough'],
+  matcher: [],
 } as const satisfies Record<TargetKind, readonly (keyof TrainerOptions)[]>
 
 /** The keys of {@link TrainerOptions} that a target of this kind has. */
@@ -238,6 +239,7 @@ const kindResolvers = {
   generator: resolveGeneratorOptions,
   'image-tokenizer': resolveVqganOptions,
   dvae: resolveDvaeOptions,
+  matcher: () => ({}),
 } as const
 
 function withoutUndefined<T extends object>(values: T): Partial<T> {

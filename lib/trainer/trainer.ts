@@ -4,13 +4,17 @@ import type { GeneratorConfig } from '../model/generator-config.ts'
 import { Generator } from '../model/generator.ts'
 import type { ImageTokenizerConfig } from '../model/image-tokenizer-config.ts'
 import { ImageTokenizer } from '../model/image-tokenizer.ts'
+import type { MatcherConfig } from '../model/matcher-config.ts'
+import { Matcher } from '../model/matcher.ts'
+import type { CreateOptions } from '../model/model.ts'
 import { native } from '../native/binding.ts'
 import { expectString, rejectUnknownKeys, typeMismatch } from '../validate.ts'
-import { readCheckpoint } from './checkpoint.ts'
+import { type CheckpointHeader, readCheckpoint } from './checkpoint.ts'
 import { type GeneratorBatch, GeneratorLearner } from './generator-learner.ts'
 import { DvaeLearner } from './dvae-learner.ts'
 import { ImageTokenizerLearner, vqganNotes, vqganTraining } from './image-tokenizer-learner.ts'
 import { optimizerOptions } from './learner.ts'
+import { MatcherLearner } from './matcher-learner.ts'
 import { resolveTrainerOptions, type TrainerOptions, trainerOptionKeys } from './options.ts'
 import type { TrainableDvae, TrainableVqgan } from './picture-learner.ts'
 import {
@@ -18,13 +22,14 @@ import {
   type DvaeStep,
   type GeneratorStep,
   type ImageTokenizerStep,
+  type MatcherStep,
   type TrainerParts,
   type TrainerStep,
   TrainingLoop,
 } from './training-loop.ts'
 
 /** What can be trained. */
-export type TrainerTarget = Generator | ImageTokenizer
+export type TrainerTarget = Generator | ImageTokenizer | Matcher
 
 /** Options of {@link Trainer.resume}: where to go on, and options that shall differ from the saved ones. */
 export interface ResumeOptions extends TrainerOptions {
@@ -32,10 +37,10 @@ export interface ResumeOptions extends TrainerOptions {
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
 }
 
-/** A trainer of a generator or of an image tokenizer, by the type of its steps. */
+/** A trainer of a generator, an image tokenizer or a matcher, by the type of its steps. */
 export type Trainer<Step extends TrainerStep = TrainerStep> = TrainingLoop<
   Step,
-  Step extends ImageTokenizerStep | DvaeStep ? ImageTokenizer : Generator
+  Step extends ImageTokenizerStep | DvaeStep ? ImageTokenizer : Step extends MatcherStep ? Matcher : Generator
 >
 
 /** The class {@link Trainer}: its constructor, which tells targets apart, and its factory. */
@@ -47,6 +52,7 @@ export interface TrainerClass {
    * @throws `ERR_VILG_UNSUPPORTED` for weights of another type, and for targets that cannot be trained
    */
   new (target: Generator, options?: TrainerOptions): Trainer<GeneratorStep>
+  new (target: Matcher, options?: TrainerOptions): Trainer<MatcherStep>
   new <Step extends ImageTokenizerStep | DvaeStep = ImageTokenizerStep>(
     target: ImageTokenizer,
     options?: TrainerOptions,
@@ -77,10 +83,7 @@ class TargetTrainer extends TrainingLoop<TrainerStep, TrainerTarget> {
     rejectUnknownKeys(`resume options (${header.kind})`, options, allowed)
     const { device, ...changes } = options
     const create = { precision: 'float32', ...(device === undefined ? {} : { device }) } as const
-    const target =
-      header.kind === 'generator'
-        ? await Generator.create(header.model as unknown as GeneratorConfig, create)
-        : await ImageTokenizer.create(header.model as unknown as ImageTokenizerConfig, create)
+    const target = await createTarget(header, create)
     let trainer: AnyLoop | undefined
     try {
       const parts = partsOf(target, { ...header.options, ...changes }, true)
@@ -105,7 +108,14 @@ class TargetTrainer extends TrainingLoop<TrainerStep, TrainerTarget> {
 }
 Object.defineProperty(TargetTrainer, 'name', { value: 'Trainer' })
 
-/** Trains a {@link Generator} or an {@link ImageTokenizer}. */
+/** A fresh model of the kind and config of a checkpoint. */
+function createTarget({ kind, model }: CheckpointHeader, options: CreateOptions): Promise<TrainerTarget> {
+  if (kind === 'generator') return Generator.create(model as unknown as GeneratorConfig, options)
+  if (kind === 'matcher') return Matcher.create(model as unknown as MatcherConfig, options)
+  return ImageTokenizer.create(model as unknown as ImageTokenizerConfig, options)
+}
+
+/** Trains a {@link Generator}, an {@link ImageTokenizer} or a {@link Matcher}. */
 export const Trainer = TargetTrainer as unknown as TrainerClass
 
 /**
@@ -136,6 +146,13 @@ function partsOf(target: TrainerTarget, options: TrainerOptions | undefined, own
     const learner = new GeneratorLearner(core, target, resolved)
     return { ...common, target, learner, options: resolved, model: { ...target.config } }
   }
+  if (target instanceof Matcher) {
+    const resolved = resolveTrainerOptions('matcher', options)
+    target.life.check()
+    const core = native().createMatcherTrainer(target.handle, optimizerOptions(resolved))
+    const learner = new MatcherLearner(core, target)
+    return { ...common, target, learner, options: resolved, model: { ...target.config } }
+  }
   if (target instanceof ImageTokenizer) {
     const model = { ...target.config }
     const isDvae = target.config.model === 'dvae'
@@ -164,5 +181,5 @@ function partsOf(target: TrainerTarget, options: TrainerOptions | undefined, own
       'Training a generator and a reconstructor end to end is not there yet. Train the image tokenizer first, then the generator'
     throw new VilgError('ERR_VILG_UNSUPPORTED', text)
   }
-  throw typeMismatch('target', 'a Generator or an ImageTokenizer', target)
+  throw typeMismatch('target', 'a Generator, an ImageTokenizer or a Matcher', target)
 }

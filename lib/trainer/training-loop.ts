@@ -9,6 +9,7 @@ import type { GeneratorBatch, GeneratorEvaluation, GeneratorTerms } from './gene
 import type { DvaeTerms } from './dvae-learner.ts'
 import type { ImageTokenizerTerms } from './image-tokenizer-learner.ts'
 import type { Learner, LossTerms } from './learner.ts'
+import type { MatcherEvaluation, MatcherTerms } from './matcher-learner.ts'
 import type { ResolvedTrainerOptions, TargetKind } from './options.ts'
 import type { ImageTokenizerBatch, ImageTokenizerEvaluation } from './picture-learner.ts'
 import { learningRateAt } from './schedule.ts'
@@ -35,8 +36,10 @@ export type GeneratorStep = StepReport & GeneratorTerms
 export type ImageTokenizerStep = StepReport & ImageTokenizerTerms
 /** A step of a dvae's training. */
 export type DvaeStep = StepReport & DvaeTerms
+/** A step of a matcher's training. */
+export type MatcherStep = StepReport & MatcherTerms
 /** A step of any training. */
-export type TrainerStep = GeneratorStep | ImageTokenizerStep | DvaeStep
+export type TrainerStep = GeneratorStep | ImageTokenizerStep | DvaeStep | MatcherStep
 
 /** Options of {@link Trainer.fit}. */
 export interface FitOptions {
@@ -55,12 +58,15 @@ interface Kinds {
     evaluation: ImageTokenizerEvaluation
   }
   dvae: { batch: ImageTokenizerBatch; terms: DvaeTerms; evaluation: ImageTokenizerEvaluation }
+  matcher: { batch: GeneratorBatch; terms: MatcherTerms; evaluation: MatcherEvaluation }
 }
 type KindOf<Step> = Step extends DvaeTerms
   ? 'dvae'
   : Step extends ImageTokenizerTerms
     ? 'image-tokenizer'
-    : 'generator'
+    : Step extends MatcherTerms
+      ? 'matcher'
+      : 'generator'
 /** The batches of a trainer with steps of this type. */
 export type BatchOf<Step> = Kinds[KindOf<Step>]['batch']
 /** What such a trainer's `evaluate` gives. */

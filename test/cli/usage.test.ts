@@ -50,6 +50,8 @@ test('wrong usage: exit code 2, one reason on standard error, nothing on standar
     [['generate', '红', '--count', ''], /from 1 to 1024/],
     [['generate', '红', '--count', '1.5'], /from 1 to 1024/],
     [['generate', '红', '--count', '2', '--best', '3'], /--best 3/],
+    [['generate', '红', '--rerank', 'matcher'], /--best/],
+    [['generate', '红', '--best', '1', '--rerank', 'clip'], /matcher, likelihood/],
     [['generate', '红', '--temperature', 'hot'], /number of at least 0/],
     [['generate', '红', '--top-p', '0'], /above 0/],
     [['generate', '红', '--seed', '-1'], /at least 0/],

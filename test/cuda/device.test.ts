@@ -5,8 +5,16 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { backendInfo, Generator, ImageTokenizer, kernels, Sampler, Trainer } from '../../lib/index.ts'
-import { lively, randomFrom, refuses, relativeError, tinyConfig } from '../model/helpers.ts'
+import {
+  backendInfo,
+  Generator,
+  ImageTokenizer,
+  kernels,
+  Matcher,
+  Sampler,
+  Trainer,
+} from '../../lib/index.ts'
+import { lively, randomBatch, randomFrom, refuses, relativeError, tinyConfig } from '../model/helpers.ts'
 import { picture, tinyBundle } from '../sampler/bundle.ts'
 import { collect } from '../trainer/fake.ts'
 
@@ -159,6 +167,23 @@ test('training on the device goes where it goes on the CPU, and resumes bit for 
   t.teardown(() => resumed.target.dispose())
   t.is(resumed.target.device, 'cuda:0')
   t.deepEqual(await losses(resumed as typeof onDevice, 2, 2), actual.slice(2))
+})
+
+test('a matcher embeds, compares and trains as on the CPU', async (t) => {
+  const config = { ...tinyConfig(), layers: 2, dim: 8 }
+  const batch = randomBatch(config, 3, 2)
+  const results = []
+  for (const device of ['cpu', 'cuda'] as const) {
+    await using matcher = await Matcher.create(config, { device, seed: 1 })
+    const cosines = await matcher.similarity(batch.image, batch)
+    await using trainer = new Trainer(matcher, { learningRate: 1e-3 })
+    const losses: number[] = []
+    for await (const { loss } of trainer.fit(arrayStream([batch, batch, batch]))) losses.push(loss)
+    results.push({ cosines, losses })
+  }
+  const [cpu, cuda] = results
+  t.true(relativeError(cuda!.cosines, cpu!.cosines) < 1e-4)
+  cuda!.losses.forEach((loss, i) => t.true(Math.abs(loss / cpu!.losses[i]! - 1) < 1e-3, `step ${i}: ${loss}`))
 })
 
 test('an image tokenizer encodes and decodes as on the CPU', async (t) => {

@@ -7,9 +7,11 @@ import {
   Generator,
   type GeneratorConfig,
   ImageTokenizer,
+  Matcher,
   type VqganConfig,
   TextTokenizer,
 } from '../../lib/index.ts'
+import { modelFacts } from '../../lib/model/model-facts.ts'
 import { fixture, refuses, temporaryFolder, tinyConfig } from './helpers.ts'
 
 const tokenizerConfig: VqganConfig = {
@@ -55,6 +57,76 @@ test('a bundle is made of parts that fit', async (t) => {
   t.true(all.generator.disposed && all.imageTokenizer.disposed && bundle.disposed)
   await refuses(t, bundle.save(await temporaryFolder(t)), 'ERR_VILG_DISPOSED')
   await refuses(t, async () => ErnieVilg.create(all), 'ERR_VILG_DISPOSED')
+})
+
+test('a bundle may have a matcher, which is loaded, saved and disposed of with it', async (t) => {
+  const all = await parts(t)
+  const { textVocab, imageVocab, grid } = all.generator.config
+  const config = { ...tinyConfig({ textVocab, imageVocab, grid }), dim: 4 }
+  const matcher = await Matcher.create(config, { seed: 3 })
+  const bundle = ErnieVilg.create({ ...all, matcher })
+  t.is(bundle.matcher, matcher)
+  const folder = await temporaryFolder(t)
+  await bundle.save(folder)
+  const fractions: number[] = []
+  const loaded = await ErnieVilg.load(folder, { onProgress: ({ fraction }) => fractions.push(fraction) })
+  t.deepEqual(loaded.matcher!.config, matcher.config)
+  t.is(fractions.at(-1), 1)
+  t.deepEqual(
+    fractions,
+    [...fractions].sort((a, b) => a - b),
+  )
+  const facts = await modelFacts(folder)
+  t.is(facts.matcher!.parameters, matcher.parameterCount)
+  t.is(
+    facts.memoryBytes.float32,
+    4 * (matcher.parameterCount + all.generator.parameterCount + all.imageTokenizer.parameterCount),
+  )
+  await loaded.dispose()
+  t.true(loaded.matcher!.disposed)
+
+  // what an older bundle left there is none of a bundle without
+  const { generator, imageTokenizer } = await parts(t)
+  const without = ErnieVilg.create({ ...all, generator, imageTokenizer })
+  await without.save(folder)
+  t.true(existsSync(join(folder, 'matcher')))
+  const again = await ErnieVilg.load(folder)
+  t.is(again.matcher, undefined)
+  t.false('matcher' in (await modelFacts(folder)))
+  await Promise.all([again.dispose(), without.dispose()])
+
+  await rm(join(folder, 'matcher'), { recursive: true })
+  await writeFile(
+    join(folder, 'bundle.json'),
+    (await readFile(join(folder, 'bundle.json'), 'utf8')).replace(
+      '"version": 1',
+      '"version": 1, "matcher": true',
+    ),
+  )
+  await refuses(t, ErnieVilg.load(folder), 'ERR_VILG_IO', 'matcher')
+  await bundle.dispose()
+  t.true(matcher.disposed)
+})
+
+test('a matcher that does not fit is refused', async (t) => {
+  const all = await parts(t)
+  const { textVocab, imageVocab, grid } = all.generator.config
+  for (const [changes, words] of [
+    [{ textVocab: textVocab + 1 }, 'textVocab of the matcher'],
+    [{ imageVocab: imageVocab + 1 }, 'imageVocab of the matcher'],
+    [{ grid: grid + 1 }, 'grid of the matcher'],
+  ] as const) {
+    const config = { ...tinyConfig({ textVocab, imageVocab, grid, ...changes }), dim: 4 }
+    await using matcher = await Matcher.create(config)
+    await refuses(t, async () => ErnieVilg.create({ ...all, matcher }), 'ERR_VILG_SHAPE_MISMATCH', words)
+  }
+  const matcher = all.generator as never
+  await refuses(
+    t,
+    async () => ErnieVilg.create({ ...all, matcher }),
+    'ERR_VILG_INVALID_ARGUMENT',
+    'a Matcher',
+  )
 })
 
 test('parts that do not fit are refused, with both numbers', async (t) => {

@@ -47,8 +47,11 @@ export function randomFrom(seed: number): () => number {
   }
 }
 
+/** What generators and matchers have in common. */
+type Sizes = Omit<GeneratorConfig, 'model'>
+
 /** A generator that is quick to run; what is given replaces fields. */
-export function tinyConfig(changes: Partial<GeneratorConfig> = {}): GeneratorConfig {
+export function tinyConfig(changes: Partial<Sizes> = {}): Sizes {
   return {
     layers: 5,
     hidden: 24,
@@ -106,8 +109,10 @@ export async function lively(
   return generator
 }
 
+type BatchSizes = Pick<GeneratorConfig, 'textLength' | 'grid' | 'textVocab' | 'imageVocab'>
+
 /** Pairs of random tokens; texts of random lengths, PAD after them. */
-export function randomBatch(config: GeneratorConfig, pairs: number, seed: number): TokenBatch {
+export function randomBatch(config: BatchSizes, pairs: number, seed: number): TokenBatch {
   const random = randomFrom(seed)
   const { textLength: m, grid, textVocab, imageVocab } = config
   const text = new Int32Array(pairs * m)

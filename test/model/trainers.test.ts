@@ -34,7 +34,7 @@ function trainerOf(t: ExecutionContext, generator: Generator, changes: Partial<N
   const batches = [1, 2, 3, 4].map((seed) => randomBatch(generator.config, 2, seed))
   const accumulate = (i: number, scale = 1, stop?: InstanceType<ReturnType<typeof native>['StopFlag']>) => {
     const { text, textValid, image } = batches[i % batches.length]!
-    return trainer.accumulate(text, textValid, image, undefined, 2, both, scale, stop && { stop })
+    return trainer.accumulate(text, textValid, image, 2, undefined, both, scale, stop && { stop })
   }
   return { trainer, batches, accumulate }
 }
@@ -198,7 +198,7 @@ test('a gradient that is not finite changes nothing', async (t) => {
   const before = await weights(t, generator)
   const { trainer, accumulate, batches } = trainerOf(t, generator)
   const { text, textValid, image } = batches[0]!
-  await trainer.accumulate(text, textValid, image, undefined, 2, { ...both, zLoss: 1e30 }, 1e10)
+  await trainer.accumulate(text, textValid, image, 2, undefined, { ...both, zLoss: 1e30 }, 1e10)
   const { applied, gradientNorm } = await trainer.apply(1e-3)
   t.false(applied)
   t.false(Number.isFinite(gradientNorm))

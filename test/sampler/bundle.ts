@@ -5,6 +5,7 @@ import {
   type GeneratorConfig,
   type ImageEvent,
   ImageTokenizer,
+  Matcher,
   type RgbImage,
   type SamplingDefaults,
   type Task,
@@ -24,6 +25,8 @@ export interface TinyBundleOptions {
   device?: Device
   samplingDefaults?: SamplingDefaults
   trainedFor?: Task[]
+  /** With a matcher, untrained. */
+  matcher?: boolean
 }
 
 /** A random model that is quick to run, whose distributions are far from uniform: pictures of 8 x 8 pixels from 4 x 4 tokens. */
@@ -33,6 +36,7 @@ export async function tinyBundle(t: ExecutionContext, options: TinyBundleOptions
     precision = 'float32',
     device = 'cpu',
     likely = {},
+    matcher: hasMatcher = false,
     textTokenizer = TextTokenizer.fromVocabulary([
       '[PAD]',
       '[UNK]',
@@ -69,7 +73,24 @@ export async function tinyBundle(t: ExecutionContext, options: TinyBundleOptions
     },
     { seed: 3, precision, device },
   )
-  const model = ErnieVilg.create({ generator, imageTokenizer, textTokenizer, name: 'tiny', ...info })
+  const matcher = hasMatcher
+    ? await Matcher.create(
+        {
+          layers: 2,
+          hidden: 16,
+          heads: 2,
+          textVocab: textTokenizer.vocabSize,
+          imageVocab: codes,
+          textLength: 10,
+          grid: 4,
+          kernel: 3,
+          dim: 8,
+        },
+        { seed: 4, precision, device },
+      )
+    : undefined
+  const parts = { generator, imageTokenizer, textTokenizer, ...(matcher ? { matcher } : {}) }
+  const model = ErnieVilg.create({ ...parts, name: 'tiny', ...info })
   t.teardown(() => model.dispose())
   return model
 }
