@@ -56,7 +56,7 @@ async function folderBytes(folder: string): Promise<number> {
 
 function readmeText(
   { config, data }: EmojiContext,
-  { imageTokenizer, generator, answers }: Measurements,
+  { imageTokenizer, generator, answers, matcher }: Measurements,
   bytes: number,
 ): string {
   const { size } = config.data
@@ -73,7 +73,7 @@ other tones it has seen. It knows nothing else: of a text about something else, 
 | --------------- | ------------------------------------------------------------------------------------------ | ------- |
 | generator       | ${layers} layers, ${hidden} hidden units, ${heads} heads, window ${kernel}, ${textLength} text tokens, ${grid} x ${grid} image tokens | ${parametersOf(generator)} |
 | image tokenizer | VQGAN, ${imageVocab} codes, ${size} x ${size} pixels to ${grid} x ${grid} tokens | ${parametersOf(imageTokenizer)} |
-
+${matcherPart(config, matcher)}
 All weights are bfloat16; the folder has ${(bytes / 1e6).toFixed(1)} MB.
 
 ## What it cost
@@ -85,14 +85,14 @@ On ${cpus().length} cores (${cpus()[0]?.model.trim() ?? 'unknown'}):
 ${costRow('image tokenizer', imageTokenizer)}
 ${costRow('generator', generator)}
 ${costRow('questions', answers)}
-
+${matcher === undefined ? '' : `${costRow('matcher', matcher)}\n`}
 ## How good it is
 
 On the ${data.heldOut.length} held-out pictures, which training never saw:
 
 | measure | value |
 | ------- | ----- |
-${heldOutRows(config, imageTokenizer, generator, answers)}
+${heldOutRows(config, { imageTokenizer, generator, answers, matcher })}
 
 ## Licences
 
@@ -105,6 +105,13 @@ function parametersOf(stage: StageMeasurements | undefined): string {
   return stage === undefined ? 'unknown' : `${(stage.parameters / 1e6).toFixed(1)} M`
 }
 
+function matcherPart({ matcher: { model } }: EmojiConfig, stage: StageMeasurements | undefined): string {
+  if (stage === undefined) return ''
+  const { layers, hidden, heads, dim } = model
+  const what = `two towers of ${layers} layers, ${hidden} hidden units, ${heads} heads, to ${dim} dimensions`
+  return `| matcher | ${what} | ${parametersOf(stage)} |\n`
+}
+
 function costRow(name: string, stage: StageMeasurements | undefined): string {
   if (stage === undefined) return `| ${name} | not measured | | |`
   return `| ${name} | ${stage.steps} | ${stage.batch} | ${formatSeconds(stage.seconds)} |`
@@ -112,9 +119,7 @@ function costRow(name: string, stage: StageMeasurements | undefined): string {
 
 function heldOutRows(
   config: EmojiConfig,
-  imageTokenizer: StageMeasurements | undefined,
-  generator: StageMeasurements | undefined,
-  answers: StageMeasurements | undefined,
+  { imageTokenizer, generator, answers, matcher }: Measurements,
 ): string {
   const row = (what: string, value: unknown, unit: string) =>
     `| ${what} | ${typeof value === 'number' ? formatNumber(value) : 'not measured'} ${unit} |`
@@ -128,5 +133,11 @@ function heldOutRows(
     row('text to image, loss an image token', generator?.heldOut?.textToImage, 'nats'),
     row('image to text, loss a text token', generator?.heldOut?.imageToText, 'nats'),
     row('answers, loss a text token', answers?.heldOut?.imageToText, 'nats'),
+    ...(matcher === undefined
+      ? []
+      : [
+          row('matcher, pictures that find their name among all', matcher.heldOut?.imageToTextAccuracy, ''),
+          row('matcher, names that find their picture among all', matcher.heldOut?.textToImageAccuracy, ''),
+        ]),
   ].join('\n')
 }

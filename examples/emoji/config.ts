@@ -2,6 +2,7 @@ import type { BundleTrainingConfig, StageConfig } from '../../lib/trainer/bundle
 
 /** All that decides what the emoji model becomes. */
 export interface EmojiConfig extends BundleTrainingConfig {
+  matcher: NonNullable<BundleTrainingConfig['matcher']>
   data: {
     /** Side of the pictures, in pixels. */
     size: number
@@ -121,6 +122,37 @@ export const emojiConfig: EmojiConfig = {
     evaluateEvery: 250,
     seed: 32,
   },
+  matcher: {
+    model: {
+      model: 'ernie-vilg-matcher',
+      // 3.5 million weights in two towers: a fraction of the generator, as it only chooses
+      layers: 3,
+      hidden: 192,
+      heads: 3, // of 64
+      imageVocab: codes,
+      textLength,
+      grid: 16,
+      kernel: 11,
+      dim: 128,
+    },
+    training: {
+      learningRate: 5e-4,
+      warmupSteps: 100,
+      schedule: 'cosine',
+      totalSteps: 2000,
+      minLearningRate: 1e-5,
+      betas: [0.9, 0.98], // as CLIP's transformers
+      weightDecay: 0.05,
+      clipNorm: 1,
+      precision: 'bfloat16',
+      seed: 31,
+    },
+    batch: 64, // each picture against 63 others
+    steps: 2000, // 36 epochs
+    evaluateEvery: 250,
+    seed: 32,
+    nameShare: 0.4,
+  },
   sampling: { temperature: 0.8, topK: 0, topP: 0.95 },
 }
 
@@ -169,6 +201,22 @@ export const smallConfig: EmojiConfig = {
     batch: 4,
     questionBatch: 8,
     steps: 30,
+    evaluateEvery: 30,
+  },
+  matcher: {
+    ...emojiConfig.matcher,
+    model: {
+      ...emojiConfig.matcher.model,
+      layers: 2,
+      hidden: 64,
+      heads: 1,
+      grid: 8,
+      imageVocab: 128,
+      dim: 32,
+    },
+    training: { ...emojiConfig.matcher.training, warmupSteps: 5, totalSteps: 60 },
+    batch: 16,
+    steps: 60,
     evaluateEvery: 30,
   },
   sampling: emojiConfig.sampling,

@@ -22,6 +22,7 @@ interface Flags {
   count: number
   seed: number
   temperature: number
+  candidates?: number
   beams: number
   precision: 'float32' | 'bfloat16'
   out: string
@@ -42,6 +43,11 @@ const flags = new Command('evaluate:emoji')
     1,
   )
   .option('--temperature <number>', 'of the drawing, one candidate a prompt', Number, 0.2)
+  .option(
+    '--candidates <integer>',
+    'also draw so many of each name, and keep the best by likelihood and by the matcher, where there is one',
+    positiveInteger,
+  )
   .option('--beams <integer>', 'width of the beam search', positiveInteger, 4)
   .option('--precision <type>', 'float32 or bfloat16', 'float32')
   .option('-o, --out <file>', 'where the numbers go', 'bench/results/emoji-evaluation.json')
@@ -57,7 +63,7 @@ function positiveInteger(text: string): number {
 
 async function main(signal: AbortSignal): Promise<void> {
   const begun = performance.now()
-  const { count, seed, temperature, beams, precision } = flags
+  const { count, seed, temperature, candidates, beams, precision } = flags
   await using model = await ErnieVilg.load(flags.model, { precision, signal })
   const { seed: dataSeed, maxCharacters, heldOutShare } = emojiConfig.data
   const size = model.imageTokenizer.config.resolution
@@ -77,6 +83,7 @@ async function main(signal: AbortSignal): Promise<void> {
         count,
         seed,
         temperature,
+        ...(candidates === undefined ? {} : { candidates }),
         beams,
         signal,
         onProgress: ({ fraction, what }) =>
@@ -102,7 +109,7 @@ async function main(signal: AbortSignal): Promise<void> {
     command: 'npm run evaluate:emoji',
     at: new Date().toISOString(),
     model: model.name,
-    settings: { count, seed, temperature, beams, precision },
+    settings: { count, seed, temperature, candidates, beams, precision },
     machine: { cpu: cpus()[0]?.model.trim(), isa, threads },
     ...results,
     answers,

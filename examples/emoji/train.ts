@@ -5,6 +5,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { memoryPairs } from '../../lib/data/pairs.ts'
 import { formatSeconds } from '../../lib/trainer/progress.ts'
 import { trainGenerator } from '../../lib/trainer/bundle/generator-stage.ts'
+import { trainMatcher } from '../../lib/trainer/bundle/matcher-stage.ts'
 import { summarize } from '../../lib/trainer/bundle/summary.ts'
 import { PairData } from '../../lib/trainer/bundle/pair-data.ts'
 import { makeTokens, makeVocabulary, trainImageTokenizer } from '../../lib/trainer/bundle/stages.ts'
@@ -28,10 +29,13 @@ const stages = {
   tokens: makeTokens,
   generator: trainGenerator,
   answers: trainAnswers,
+  matcher: trainMatcher,
   bundle: writeEmojiBundle,
 } as const
 type StageName = keyof typeof stages
 const stageNames = Object.keys(stages) as StageName[]
+// the model draws and describes without a matcher, so it is trained by itself; the bundle has it once it is there
+const namesOfAll = stageNames.filter((name) => name !== 'matcher')
 
 const flags = new Command('train:emoji')
   .description(
@@ -39,7 +43,9 @@ const flags = new Command('train:emoji')
       'May be ended at any time (Ctrl-C saves first), and goes on where it was when started again.',
   )
   .addOption(
-    new Option('--stage <name>', 'do this stage only').choices([...stageNames, 'all']).default('all'),
+    new Option('--stage <name>', 'do this stage only; all are all but the matcher')
+      .choices([...stageNames, 'all'])
+      .default('all'),
   )
   .option('--minutes <number>', 'end after so many minutes, saving first', positiveNumber)
   .option('--run <folder>', 'where the run is kept (default: runs/emoji, with --small runs/emoji-small)')
@@ -92,7 +98,7 @@ async function main(signal: AbortSignal): Promise<void> {
     note: console.log,
     bundle,
   }
-  for (const name of flags.stage === 'all' ? stageNames : [flags.stage]) {
+  for (const name of flags.stage === 'all' ? namesOfAll : [flags.stage]) {
     signal.throwIfAborted()
     const stageBegun = performance.now()
     const finished = await stages[name](context)

@@ -20,6 +20,7 @@ interface Flags extends ModelFlags {
   count: number
   seed: number
   temperature: number
+  candidates?: number
   beams: number
   out?: string
   json?: boolean
@@ -53,6 +54,11 @@ export function addEvaluate(program: Command, context: CliContext): void {
       number({ min: 0, max: 1000 }),
       0.2,
     )
+    .option(
+      '--candidates <integer>',
+      "also draw so many of each first caption with the bundle's own settings, and keep the best by likelihood and by its matcher",
+      integer(2, 1024),
+    )
     .option('--beams <integer>', 'width of the beam search', integer(1, 64), 4)
     .option('-o, --out <file>', 'also write the numbers as JSON to a file')
   addModelOptions(command)
@@ -84,7 +90,7 @@ async function evaluate(context: CliContext, data: string, flags: Omit<Flags, 'd
   const size = model.imageTokenizer.config.resolution
   const train = await readPairs(context, data, size)
   const heldOut = flags.heldOut === undefined ? [] : await readPairs(context, flags.heldOut, size)
-  const { count, seed, temperature, beams } = flags
+  const { count, seed, temperature, candidates, beams } = flags
   const sets: Record<string, readonly ImageTextPair[]> = {
     data: train,
     ...(heldOut.length > 0 ? { heldOut } : {}),
@@ -98,6 +104,7 @@ async function evaluate(context: CliContext, data: string, flags: Omit<Flags, 'd
         count,
         seed,
         temperature,
+        ...(candidates === undefined ? {} : { candidates }),
         beams,
         signal: context.signal,
         onProgress: ({ fraction, what }) => progress.update((i + fraction) / Object.keys(sets).length, what),

@@ -1,19 +1,13 @@
-import { pixelsToTensor, type RgbImage, tensorToPixels } from '../data/image.ts'
+import { pixelsToTensor, tensorToPixels } from '../data/image.ts'
 import type { ImageTextPair } from '../data/pairs.ts'
 import { CounterRandom } from '../data/random.ts'
 import type { ErnieVilg } from '../model/ernie-vilg.ts'
 import { checkSignal } from '../native/call.ts'
 import { Sampler } from '../sampler/sampler.ts'
 import { expectInteger, expectNumber, outOfRange, rejectUnknownKeys } from '../validate.ts'
-
-/** How a share was counted. */
-export interface Share {
-  /** How many were tried. */
-  count: number
-  correct: number
-  /** correct / count. */
-  share: number
-}
+import { type BestOf, drawBestOf } from './best-of.ts'
+import { nearestOf, squaredError } from './pixel-distance.ts'
+import { share, type Share } from './share.ts'
 
 /** How well a model does on some pairs. */
 export interface PairsEvaluation {
@@ -23,6 +17,8 @@ export interface PairsEvaluation {
   drawnFromNames: Share
   /** The same from captions chosen at random among all of a picture. */
   drawnFromCaptions: Share
+  /** The best of several candidates drawn from names, where `candidates` were asked for. */
+  bestOf?: BestOf
   /** Pictures described: is the best beam the picture's name? */
   describedByName: Share
   /** Is it one of the picture's captions? */
@@ -58,13 +54,27 @@ export interface EvaluationOptions {
   seed?: number
   /** Of the drawing, one candidate a prompt; 0.2 unless given. */
   temperature?: number
+  /**
+   * Candidates of each name of which the best are kept in every way there is ({@link BestOf}), 2 to 1024; drawn with the model's own sampling
+   * settings. Not measured unless given.
+   */
+  candidates?: number
   /** Width of the beam search; 4 unless given. */
   beams?: number
   signal?: AbortSignal
   onProgress?: (event: EvaluationProgress) => void
 }
 
-const optionKeys = ['gallery', 'count', 'seed', 'temperature', 'beams', 'signal', 'onProgress'] as const
+const optionKeys = [
+  'gallery',
+  'count',
+  'seed',
+  'temperature',
+  'candidates',
+  'beams',
+  'signal',
+  'onProgress',
+] as const
 const shownMistakes = 10
 const imagesPerPass = 16
 
@@ -85,6 +95,10 @@ export async function evaluatePairs(
   const seed = expectInteger('seed', options.seed ?? 1, { min: 0 })
   const count = expectInteger('count', options.count ?? 200, { min: 1 })
   const temperature = expectNumber('temperature', options.temperature ?? 0.2, { min: 0, max: 1000 })
+  const candidates =
+    options.candidates === undefined
+      ? undefined
+      : expectInteger('candidates', options.candidates, { min: 2, max: 1024 })
   const beams = expectInteger('beams', options.beams ?? 4, { min: 1, max: 64 })
   checkSignal(signal)
   const random = new CounterRandom(seed)
@@ -99,19 +113,33 @@ export async function evaluatePairs(
     draw: { seed, temperature },
     ...(signal ? { signal } : {}),
   }
-  // of four passes of about the same cost; reconstruction is quick
-  const step = (pass: number, what: string) => (done: number) =>
-    onProgress?.({ fraction: (pass + done / chosen.length) / 4, what })
+  // of passes of about the same cost, each candidate one; reconstruction is quick
+  const passes = 4 + (candidates ?? 0)
+  const step =
+    (pass: number, what: string, cost = 1) =>
+    (done: number) =>
+      onProgress?.({ fraction: (pass + (cost * done) / chosen.length) / passes, what })
 
   const reconstruction = await reconstruct(work, chosen, step(0, 'reconstruction'))
   const names = chosen.map((pair) => pair.captions[0]!)
   const byName = await drawAll(work, chosen, names, step(1, 'drawing from names'))
   const byCaption = await drawAll(work, chosen, captions, step(2, 'drawing from captions'))
   const described = await describeAll(work, chosen, step(3, 'describing'))
+  const bestOf =
+    candidates === undefined
+      ? undefined
+      : await drawBestOf(model, chosen, {
+          gallery,
+          candidates,
+          seed,
+          signal,
+          onDone: step(4, 'drawing candidates', candidates),
+        })
   return {
     pairs: pairs.length,
     drawnFromNames: share(byName.map(({ isOwn }) => isOwn)),
     drawnFromCaptions: share(byCaption.map(({ isOwn }) => isOwn)),
+    ...(bestOf === undefined ? {} : { bestOf }),
     describedByName: share(described.map(({ isName }) => isName)),
     describedByCaption: share(described.map(({ isCaption }) => isCaption)),
     reconstruction,
@@ -205,59 +233,29 @@ async function describeAll(
   return results
 }
 
-/** The picture of the gallery with the least squared error. */
-export function nearestOf<Pair extends RgbImage>(
-  image: RgbImage,
-  gallery: readonly Pair[],
-): { pair: Pair; error: number } {
-  let pair = gallery[0]!
-  let error = Infinity
-  for (const other of gallery) {
-    const found = squaredError(image, other, error)
-    if (found < error) [pair, error] = [other, found]
-  }
-  return { pair, error }
-}
-
-/** The sum of squared differences of all bytes; something above `limit` as soon as it is above that. */
-export function squaredError(a: RgbImage, b: RgbImage, limit = Infinity): number {
-  if (a.width !== b.width || a.height !== b.height) {
-    const sizes = `${b.width} x ${b.height}`
-    throw outOfRange(
-      'the pictures',
-      `pictures of ${a.width} x ${a.height} pixels`,
-      sizes,
-      'ERR_VILG_SHAPE_MISMATCH',
-    )
-  }
-  const { pixels: p } = a
-  const { pixels: q } = b
-  const block = 192 // a row of 64 pixels between two looks at the limit
-  let sum = 0
-  for (let first = 0; first < p.length; first += block) {
-    const last = Math.min(first + block, p.length)
-    for (let i = first; i < last; i++) {
-      const difference = p[i]! - q[i]!
-      sum += difference * difference
-    }
-    if (sum > limit) return sum
-  }
-  return sum
-}
-
-function share(outcomes: readonly boolean[]): Share {
-  const correct = outcomes.filter((outcome) => outcome).length
-  return { count: outcomes.length, correct, share: correct / outcomes.length }
-}
+type Row = [label: string, cell: (one: PairsEvaluation) => string]
 
 /** The numbers as lines of a table, a column for each set of pairs. */
 export function evaluationTable(sets: Readonly<Record<string, PairsEvaluation>>): string {
   const names = Object.keys(sets)
   const percent = ({ correct, count, share: value }: Share) =>
     `${(100 * value).toFixed(1)} % (${correct} of ${count})`
-  const rows: [string, (one: PairsEvaluation) => string][] = [
+  const bestOf = Object.values(sets).find((one) => one.bestOf !== undefined)?.bestOf
+  const among = bestOf === undefined ? '' : `of ${bestOf.candidates} candidates`
+  const rows: Row[] = [
     ['drawn from its name, nearest is its own', ({ drawnFromNames }) => percent(drawnFromNames)],
     ['drawn from a caption, nearest is its own', ({ drawnFromCaptions }) => percent(drawnFromCaptions)],
+    ...(bestOf === undefined
+      ? []
+      : ([
+          [`${among}, the first, nearest is its own`, (one) => percent(one.bestOf!.first)],
+          [`${among}, the likeliest, nearest is its own`, (one) => percent(one.bestOf!.likelihood)],
+        ] satisfies Row[])),
+    ...(bestOf?.matcher === undefined
+      ? []
+      : ([
+          [`${among}, the matcher's, nearest is its own`, (one) => percent(one.bestOf!.matcher!)],
+        ] satisfies Row[])),
     ['described, best beam is its name', ({ describedByName }) => percent(describedByName)],
     ['described, best beam is one of its captions', ({ describedByCaption }) => percent(describedByCaption)],
     [

@@ -18,8 +18,9 @@ const mostSteps = 100
 
 /**
  * Fits scores to cosines of pairs that belong together and of pairs that do not, so that at 0.5 either is as likely as the other where both
- * are as frequent: logistic regression on the cosine with the targets of Platt (1999, "Probabilistic outputs for support vector
- * machines", 2.2), which keep the slope finite where no cosine of one kind is among those of the other.
+ * are as frequent: logistic regression on the cosine with targets of Platt (1999, "Probabilistic outputs for support vector
+ * machines", 2.2), which keep the slope finite where no cosine of one kind is among those of the other. Both kinds have those of the rarer
+ * one, or 0.5 would lie nearer to the other where the two are hardly apart.
  *
  * @returns undefined where cosines do not rise from one kind to the other
  */
@@ -27,9 +28,10 @@ export function fitCalibration(
   matches: readonly number[],
   others: readonly number[],
 ): Calibration | undefined {
+  const doubt = 1 / (Math.min(matches.length, others.length) + 2)
   const kinds = [
-    { cosines: matches, target: (matches.length + 1) / (matches.length + 2) },
-    { cosines: others, target: 1 / (others.length + 2) },
+    { cosines: matches, target: 1 - doubt },
+    { cosines: others, target: doubt },
   ]
   // logit = slope * cosine + offset, from no knowledge at all; each kind counts half
   let [slope, offset] = [0, 0]

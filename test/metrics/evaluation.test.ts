@@ -1,6 +1,7 @@
 import test from 'ava'
 import { type ImageTextPair, Sampler } from '../../lib/index.ts'
-import { evaluatePairs, evaluationTable, nearestOf, squaredError } from '../../lib/metrics/evaluation.ts'
+import { evaluatePairs, evaluationTable } from '../../lib/metrics/evaluation.ts'
+import { nearestOf, squaredError } from '../../lib/metrics/pixel-distance.ts'
 import { refuses } from '../model/helpers.ts'
 import { characters, picture, tinyBundle } from '../sampler/bundle.ts'
 
@@ -16,6 +17,42 @@ test('squared errors: all bytes count; beyond the limit, they are above it', (t)
   t.is(squaredError(other, black, 25), 25)
   t.true(squaredError(black, { ...black, pixels: black.pixels.map(() => 9) }, 100) > 100)
   t.throws(() => squaredError(black, picture(1)), { code: 'ERR_VILG_SHAPE_MISMATCH' })
+})
+
+test('the best of several candidates: the first, the likeliest, the matcher’s', async (t) => {
+  const model = await tinyBundle(t, { matcher: true })
+  const sampler = new Sampler(model)
+  const names = [0, 1, 2].map((i) => pair(i).captions[0]!)
+  const settings = { count: 4, seed: 5 }
+  for (const reranker of ['likelihood', 'matcher'] as const) {
+    // pictures that one of the ways chooses: it is right by construction
+    const own = await Promise.all(
+      names.map(async (name, i) => {
+        const [image] = await sampler.textToImage(name, { ...settings, best: 1, reranker })
+        return { ...pair(i), pixels: image!.pixels }
+      }),
+    )
+    const { bestOf } = await evaluatePairs(model, own, { seed: 5, candidates: 4, beams: 1 })
+    t.is(bestOf!.candidates, 4)
+    t.is(bestOf![reranker]!.share, 1)
+    const firsts = await Promise.all(names.map((name) => sampler.textToImage(name, settings)))
+    const right = firsts.filter(([first], i) => squaredError(first!, own[i]!) <= nearestOf(first!, own).error)
+    t.is(bestOf!.first.correct, right.length)
+    t.true(
+      evaluationTable({ own: await evaluatePairs(model, own, { seed: 5, candidates: 2 }) }).includes(
+        'matcher',
+      ),
+    )
+  }
+  const without = await evaluatePairs(await tinyBundle(t), [pair(0)], { candidates: 2 })
+  t.is(without.bestOf!.matcher, undefined)
+  t.false(evaluationTable({ without }).includes('matcher'))
+  await refuses(
+    t,
+    evaluatePairs(model, [pair(0)], { candidates: 1 }),
+    'ERR_VILG_INVALID_ARGUMENT',
+    'candidates',
+  )
 })
 
 test('the nearest picture, the first of those that are as near', (t) => {

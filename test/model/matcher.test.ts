@@ -122,11 +122,11 @@ test('saved and loaded it is the same, its calibration too', async (t) => {
   const matcher = await fresh(t)
   const folder = await temporaryFolder(t)
   const batch = classes(12, 3)
-  await using trainer = new Trainer(matcher, { learningRate: 1e-2 })
+  await using trainer = new Trainer(matcher, { learningRate: 3e-3 })
   async function* data() {
     for (;;) yield batch
   }
-  for await (const _ of trainer.fit(data(), { steps: 30 }));
+  for await (const _ of trainer.fit(data(), { steps: 60 }));
   t.is(matcher.score(0), 0.5)
   const calibration = await matcher.calibrate(batch)
   t.deepEqual(matcher.config.calibration, calibration)
@@ -171,6 +171,12 @@ test('a calibration is where both kinds are as likely', (t) => {
   // apart from each other, the slope stays finite
   const apart = fitCalibration([0.9, 0.95], [0.1, 0.2, 0.15])!
   t.true(apart.slope > 1 && apart.slope < 1e3 && apart.midpoint > 0.2 && apart.midpoint < 0.9)
+  // hardly apart and few against many, 0.5 is still between the two
+  const vague = fitCalibration(
+    [0.1, 0.5, 0.3],
+    Array.from({ length: 100 }, (_, i) => i / 100 - 0.25),
+  )!
+  t.true(vague.midpoint > 0.245 && vague.midpoint < 0.3, String(vague.midpoint))
   t.is(fitCalibration([0.1, 0.2], [0.3, 0.4]), undefined)
   t.is(fitCalibration([0.5, 0.5], [0.5, 0.5]), undefined)
   t.is(scoreOf(0.45, { midpoint: 0.45, slope: 3 }), 0.5)

@@ -1,7 +1,11 @@
+import { join } from 'node:path'
 import type { Task } from '../../model/bundle-file.ts'
+import { CONFIG_FILE } from '../../model/config-file.ts'
 import { ErnieVilg } from '../../model/ernie-vilg.ts'
 import { Generator } from '../../model/generator.ts'
 import { ImageTokenizer } from '../../model/image-tokenizer.ts'
+import { Matcher } from '../../model/matcher.ts'
+import { readIfThere } from '../../model/model-folder.ts'
 import { TextTokenizer } from '../../tokenizer/text-tokenizer.ts'
 import { paths, type StageContext } from './stages.ts'
 
@@ -15,7 +19,7 @@ export interface BundleOptions {
   trainedFor?: readonly Task[]
 }
 
-/** Writes what was trained as a bundle in bfloat16. */
+/** Writes what was trained as a bundle in bfloat16, with the matcher where one was. */
 export async function writeBundle(
   { folder, config }: StageContext,
   bundle: string,
@@ -27,18 +31,23 @@ export async function writeBundle(
   const imageTokenizer = await ImageTokenizer.load(from.imageTokenizer)
   let model: ErnieVilg | undefined
   let generator: Generator | undefined
+  let matcher: Matcher | undefined
   try {
     generator = await Generator.load(generatorFolder)
+    const hasMatcher = (await readIfThere(join(from.matcher, CONFIG_FILE))) !== undefined
+    if (hasMatcher) matcher = await Matcher.load(from.matcher)
     model = ErnieVilg.create({
       generator,
       imageTokenizer,
       textTokenizer,
+      ...(matcher === undefined ? {} : { matcher }),
       ...about,
       trainedFor,
       samplingDefaults: config.sampling,
     })
     await model.save(bundle, { precision: 'bfloat16' })
   } finally {
-    await Promise.all([model?.dispose(), generator?.dispose(), imageTokenizer.dispose()])
+    const parts = [model, generator, matcher, imageTokenizer]
+    await Promise.all(parts.map((part) => part?.dispose()))
   }
 }

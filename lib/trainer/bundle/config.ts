@@ -1,5 +1,6 @@
 import type { GeneratorConfig } from '../../model/generator-config.ts'
 import type { VqganConfig } from '../../model/image-tokenizer-config.ts'
+import type { MatcherConfig } from '../../model/matcher-config.ts'
 import type { SamplingDefaults } from '../../sampler/options.ts'
 import { expectInteger, expectNumber, outOfRange, rejectUnknownKeys, typeMismatch } from '../../validate.ts'
 import type { TrainerOptions } from '../options.ts'
@@ -23,6 +24,13 @@ export interface BundleTrainingConfig {
     describedBatch?: number | undefined
     /** Steps between pictures drawn by the unfinished model. */
     sampleEvery: number
+  }
+  /** Where a matcher is wanted. */
+  matcher?: StageConfig & {
+    /** Without textVocab, which the text stage decides. */
+    model: Omit<MatcherConfig, 'textVocab'>
+    /** How often a picture comes with its first caption; the others share the rest. */
+    nameShare: number
   }
   /** How the finished model draws unless it is told otherwise. */
   sampling: SamplingDefaults

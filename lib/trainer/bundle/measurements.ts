@@ -19,6 +19,7 @@ export interface Measurements {
   generator?: StageMeasurements
   /** Training of the generator on questions, after that on captions. */
   answers?: StageMeasurements
+  matcher?: StageMeasurements
 }
 
 const fileOf = (folder: string) => join(folder, 'measurements.json')

@@ -56,6 +56,8 @@ export const paths = (folder: string) => ({
   generator: join(folder, 'generator', 'model'),
   answersRun: join(folder, 'answers'),
   answers: join(folder, 'answers', 'model'),
+  matcherRun: join(folder, 'matcher'),
+  matcher: join(folder, 'matcher', 'model'),
 })
 
 /** Makes the text vocabulary from the captions that are trained on, and from all characters of the others. */

@@ -3,17 +3,26 @@ import { readMeasurements, type StageMeasurements } from './measurements.ts'
 import { paths } from './stages.ts'
 
 /** Of held-out data, what is worth a line; the rest is in `measurements.json`. */
-const shown = ['psnr', 'perplexity', 'loss', 'textToImage', 'imageToText']
+const shown = [
+  'psnr',
+  'perplexity',
+  'loss',
+  'textToImage',
+  'imageToText',
+  'imageToTextAccuracy',
+  'textToImageAccuracy',
+]
 
 /** What the run in `folder` came to, as lines of text: what was trained, for how long, how good it is and where to look. */
 export async function summarize(folder: string): Promise<string> {
-  const { imageTokenizer, generator, answers } = await readMeasurements(folder)
+  const { imageTokenizer, generator, answers, matcher } = await readMeasurements(folder)
   return [
     ...(imageTokenizer === undefined
       ? []
       : stage('image tokenizer', imageTokenizer, paths(folder).imageTokenizerRun)),
     ...(generator === undefined ? [] : stage('generator', generator, paths(folder).generatorRun)),
     ...(answers === undefined ? [] : stage('answers', answers, paths(folder).answersRun)),
+    ...(matcher === undefined ? [] : stage('matcher', matcher, paths(folder).matcherRun)),
   ].join('\n')
 }
 
