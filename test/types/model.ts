@@ -8,6 +8,10 @@ import {
   type GeneratorConfig,
   ImageTokenizer,
   type DvaeConfig,
+  Matcher,
+  type MatcherConfig,
+  type MatcherStep,
+  Trainer,
   type VqganConfig,
   type Precision,
   preset,
@@ -18,6 +22,7 @@ import type { Equal, Expect } from './helpers.ts'
 
 declare const config: GeneratorConfig
 declare const batch: TokenBatch
+declare const matcherConfig: MatcherConfig
 declare const generator: Generator
 declare const imageTokenizer: ImageTokenizer
 declare const textTokenizer: TextTokenizer
@@ -50,6 +55,9 @@ export type Positive = [
   Expect<Equal<Awaited<ReturnType<ImageTokenizer['decode']>>, Float32Array>>,
   Expect<Equal<Awaited<ReturnType<typeof ErnieVilg.load>>, ErnieVilg>>,
   Expect<Equal<Parameters<typeof ErnieVilg.load>[0], string | undefined>>,
+  Expect<Equal<Awaited<ReturnType<typeof Matcher.create>>, Matcher>>,
+  Expect<Equal<ErnieVilg['matcher'], Matcher | undefined>>,
+  Expect<Equal<Trainer<MatcherStep>['target'], Matcher>>,
   Expect<Equal<ReturnType<typeof preset<'ernie-vilg-10b'>>, GeneratorConfig>>,
   Expect<Equal<ReturnType<typeof preset<'vqgan-f8-8192'>>, VqganConfig>>,
   Expect<Equal<ReturnType<typeof preset<'dvae-f8-8192'>>, DvaeConfig>>,
@@ -61,6 +69,16 @@ export async function compiles(signal: AbortSignal): Promise<void> {
   await Generator.create({ ...preset('ernie-vilg-300m'), textVocab: textTokenizer.vocabSize })
   await imageTokenizer.encode(new Float32Array(3), { count: 1, signal })
   ErnieVilg.create({ generator, imageTokenizer, textTokenizer, name: 'mine' })
+  const matcher = await Matcher.create(matcherConfig, { seed: 1 })
+  for await (const step of new Trainer(matcher).fit(
+    (async function* () {
+      yield batch
+    })(),
+  )) {
+    step.imageToTextAccuracy.toFixed()
+    // @ts-expect-error a matcher's step has no loss of a direction
+    step.textToImage
+  }
 }
 
 export async function refuses(): Promise<void> {
