@@ -220,6 +220,7 @@ export type {
 export { type Schedule, SCHEDULES } from './trainer/schedule.ts'
 export { type ResumeOptions, Trainer, type TrainerClass, type TrainerTarget } from './trainer/trainer.ts'
 export type { GeneratorBatch, GeneratorEvaluation } from './trainer/generator-learner.ts'
+export type { PairBatch } from './trainer/pair-batch.ts'
 export { type QuestionAnswer, type QuestionTokens, questionTokens } from './trainer/question-tokens.ts'
 export type { ParameterGroup } from './trainer/parameter-groups.ts'
 export type { MatcherEvaluation } from './trainer/matcher-learner.ts'

@@ -6,6 +6,7 @@ import { Lifetime } from '../native/lifetime.ts'
 import { expectInteger, expectString, rejectUnknownKeys, typeMismatch } from '../validate.ts'
 import { type CheckpointHeader, writeCheckpoint } from './checkpoint.ts'
 import type { GeneratorBatch, GeneratorEvaluation, GeneratorTerms } from './generator-learner.ts'
+import type { PairBatch } from './pair-batch.ts'
 import type { DvaeTerms } from './dvae-learner.ts'
 import type { ImageTokenizerTerms } from './image-tokenizer-learner.ts'
 import type { Learner, LossTerms } from './learner.ts'
@@ -58,7 +59,7 @@ interface Kinds {
     evaluation: ImageTokenizerEvaluation
   }
   dvae: { batch: ImageTokenizerBatch; terms: DvaeTerms; evaluation: ImageTokenizerEvaluation }
-  matcher: { batch: GeneratorBatch; terms: MatcherTerms; evaluation: MatcherEvaluation }
+  matcher: { batch: PairBatch; terms: MatcherTerms; evaluation: MatcherEvaluation }
 }
 type KindOf<Step> = Step extends DvaeTerms
   ? 'dvae'
