@@ -4,7 +4,7 @@ import { addOutputOptions, integer } from './arguments.ts'
 import { type CliContext, CliProgress, note, print, printJson } from './context.ts'
 
 interface Flags {
-  weights: string
+  weights: string[]
   to: string
   from?: ConversionKind
   config?: string
@@ -19,9 +19,9 @@ export function addConvert(program: Command, context: CliContext): void {
     .command('convert')
     .summary('make a model of a public checkpoint')
     .description(
-      'Makes a model folder of a public checkpoint: .safetensors, .ckpt, .pt, .pth or .bin. Nothing that the file says is run.',
+      'Makes a model folder of a public checkpoint: .safetensors, .ckpt, .pt, .pth, .pkl or .bin. Nothing that the file says is run.',
     )
-    .requiredOption('--weights <file>', 'the checkpoint')
+    .requiredOption('--weights <file...>', 'the checkpoint, or the files of one that comes in several')
     .requiredOption('--to <folder>', 'the model folder, which must not be there yet')
     .addOption(
       new Option('--from <kind>', 'the family (default: guessed by the names of the tensors)').choices(
@@ -43,6 +43,7 @@ The folder is not there until it is whole: a conversion that ends early leaves n
 
 Examples:
   $ ernie-vilg convert --weights last.ckpt --config model.yaml --to vqgan
+  $ ernie-vilg convert --weights encoder.pkl decoder.pkl --to dvae
   $ ernie-vilg convert --from taming-vqgan --weights last.ckpt --to vqgan --json`,
     )
     .action(async (flags: Flags) => convert(context, flags))

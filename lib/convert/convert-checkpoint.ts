@@ -1,17 +1,20 @@
 import { join } from 'node:path'
-import { openCheckpoint } from '../checkpoint/open-checkpoint.ts'
-import { streamedTensor, streamSafetensors } from '../checkpoint/stream-safetensors.ts'
+import { streamSafetensors } from '../checkpoint/stream-safetensors.ts'
 import type { TensorSource } from '../checkpoint/tensor-source.ts'
 import { CONFIG_FILE, configText, WEIGHTS_FILE } from '../model/config-file.ts'
 import { checkNewFolder, writeDraft, writeNewFolder } from '../model/model-folder.ts'
 import { checkSignal } from '../native/call.ts'
-import { expectInteger, expectOneOf, expectString, rejectUnknownKeys } from '../validate.ts'
+import { expectInteger, expectOneOf, expectString, outOfRange, rejectUnknownKeys } from '../validate.ts'
+import { dalleDvae } from './dalle-dvae.ts'
 import { type Family, incompatible, listed } from './family.ts'
+import { openWeights } from './joined-source.ts'
+import { planTensors, usedNames } from './plan-tensors.ts'
 import { tamingVqgan } from './taming-vqgan.ts'
 import { readYaml } from './yaml-file.ts'
 
 const families = Object.freeze({
   'taming-vqgan': tamingVqgan,
+  'dalle-dvae': dalleDvae,
 } as const satisfies Record<string, Family>)
 
 /** The families of public checkpoints that {@link convertCheckpoint} converts. */
@@ -21,8 +24,11 @@ export const CONVERSION_KINDS = Object.freeze(Object.keys(families) as Conversio
 
 /** What to convert, and into what. */
 export interface ConvertOptions {
-  /** The file of the weights, of any format that openCheckpoint reads. */
-  weights: string
+  /**
+   * The file of the weights, of any format that openCheckpoint reads; or the files of a checkpoint that comes in several, as DALL-E's
+   * `encoder.pkl` and `decoder.pkl`, whose tensors then have the name of their file before their own.
+   */
+  weights: string | readonly string[]
   /** The folder of the model, which must not be there yet, or be empty. */
   to: string
   /** The family; guessed by the names of the tensors unless given. */
@@ -70,7 +76,7 @@ const optionKeys = ['weights', 'to', 'from', 'config', 'prefix', 'resolution', '
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConversionReport> {
   rejectUnknownKeys('convertCheckpoint options', options, optionKeys)
-  const weights = expectString('weights', options?.weights)
+  const weights = checkWeights(options?.weights)
   const { signal, onProgress } = options
   const to = expectString('to', options.to)
   const from = options.from === undefined ? undefined : expectOneOf('from', options.from, CONVERSION_KINDS)
@@ -83,21 +89,22 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   const config =
     options.config === undefined ? undefined : await readYaml(expectString('config', options.config))
 
-  await using source = await openCheckpoint(weights)
+  await using source = await openWeights(weights)
   const found = findModel(source, from, prefix)
   const plan = families[found.kind].plan(source, found.prefix, { config, resolution })
   await writeNewFolder(to, async (draft) => {
-    const tensors = [...plan.tensors].map(([name, stored]) => {
-      // F64 has no place in a model; all other floats stay as they are
-      const dtype = source.tensors.get(stored)!.dtype === 'F64' ? 'float32' : 'keep'
-      return streamedTensor(source, stored, { name, dtype })
-    })
-    await streamSafetensors(join(draft, WEIGHTS_FILE), tensors, { signal, onProgress })
+    await streamSafetensors(join(draft, WEIGHTS_FILE), planTensors(source, plan), { signal, onProgress })
     await writeDraft(join(draft, CONFIG_FILE), configText(plan.config))
   })
-  const used = new Set(plan.tensors.values())
+  const used = usedNames(plan)
   const unused = source.names.filter((name) => !used.has(name))
-  return { ...found, to, config: plan.config, tensors: used.size, unused, notes: plan.notes }
+  return { ...found, to, config: plan.config, tensors: plan.tensors.size, unused, notes: plan.notes }
+}
+
+function checkWeights(weights: unknown): readonly string[] {
+  if (!Array.isArray(weights)) return [expectString('weights', weights)]
+  if (weights.length === 0) throw outOfRange('weights', 'at least one file', weights)
+  return weights.map((path, i) => expectString(`weights[${i}]`, path))
 }
 
 function findModel(

@@ -13,10 +13,20 @@ export interface FamilySettings {
 export interface ConversionPlan {
   /** What becomes `config.json`. */
   config: object
-  /** Every tensor of the model, by its name, with its name in the checkpoint. */
-  tensors: ReadonlyMap<string, string>
+  /** Every tensor of the model, by its name, with where it comes from. */
+  tensors: ReadonlyMap<string, TensorOrigin>
   /** What was assumed, for people. */
   notes: string[]
+}
+
+/** A tensor of the checkpoint by its name, or rows of some of them, one after the other. */
+export type TensorOrigin = string | readonly TensorRows[]
+
+/** Rows of a tensor: along its first dimension, from `first` up to and without `end`. */
+export interface TensorRows {
+  name: string
+  first: number
+  end: number
 }
 
 /** A family of public checkpoints: how its files are known, and what they become. */
@@ -47,6 +57,33 @@ export function prefixesOf(source: TensorSource, endings: readonly string[]): st
     return ending === undefined ? [] : [name.slice(0, name.length - ending.length)]
   })
   return [...new Set(found)]
+}
+
+/**
+ * The shape of a tensor that must be there.
+ *
+ * @throws ERR_VILG_CHECKPOINT_INCOMPATIBLE where it is not, or has another number of dimensions
+ */
+export function shapeOf(source: TensorSource, name: string, rank: number): readonly number[] {
+  const found = source.tensors.get(name)?.shape
+  if (found === undefined) {
+    throw incompatible(source, `expected a tensor ${name}, found none`, { missing: [name] })
+  }
+  if (found.length !== rank) {
+    const text = `tensor ${name}: expected ${rank} dimensions, found [${found.join(', ')}]`
+    throw incompatible(source, text, { tensor: name, found })
+  }
+  return found
+}
+
+/** Runs `check` on sizes that a file has: those that this library cannot have are the file's fault, and not the caller's. */
+export function checkedSizes<T>(source: TensorSource, check: () => T): T {
+  try {
+    return check()
+  } catch (cause) {
+    if (!(cause instanceof VilgError) || cause.code !== 'ERR_VILG_INVALID_ARGUMENT') throw cause
+    throw incompatible(source, cause.message)
+  }
 }
 
 const shownAtMost = 5

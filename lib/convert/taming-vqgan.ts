@@ -1,8 +1,16 @@
 import type { TensorSource } from '../checkpoint/tensor-source.ts'
 import { VilgError } from '../errors.ts'
-import { checkVqganConfig, type VqganConfig, reductionOf } from '../model/image-tokenizer-config.ts'
+import { checkVqganConfig, reductionOf } from '../model/image-tokenizer-config.ts'
 import { imageTokenizerTensors } from '../model/image-tokenizer-tensors.ts'
-import { type Family, type FamilySettings, incompatible, prefixesOf, requireTensors } from './family.ts'
+import {
+  checkedSizes,
+  type Family,
+  type FamilySettings,
+  incompatible,
+  prefixesOf,
+  requireTensors,
+  shapeOf,
+} from './family.ts'
 
 // All public checkpoints of the family were trained at this size
 const usualResolution = 256
@@ -37,12 +45,14 @@ export const tamingVqgan: Family = {
         `expected a resolution in multiples of ${reduction}, as the weights need it, found ${resolution}`,
       )
     }
-    const config = checkedConfig(source, {
-      model: 'vqgan',
-      ...rest,
-      resolution,
-      attentionResolutions: [...attentionLevels].map((level) => resolution / 2 ** level),
-    })
+    const config = checkedSizes(source, () =>
+      checkVqganConfig({
+        model: 'vqgan',
+        ...rest,
+        resolution,
+        attentionResolutions: [...attentionLevels].map((level) => resolution / 2 ** level),
+      }),
+    )
     if (given !== undefined) checkAgainst(source, sizes, given)
     const tensors = requireTensors(source, prefix, imageTokenizerTensors(sizes))
     return { config, tensors, notes }
@@ -54,17 +64,7 @@ type Sizes = Parameters<typeof imageTokenizerTensors>[0]
 /** Everything that the shapes of the weights say. */
 function sizesOf(source: TensorSource, prefix: string): Sizes {
   const has = (name: string) => source.tensors.has(prefix + name)
-  const shape = (name: string, rank: number): readonly number[] => {
-    const found = source.tensors.get(prefix + name)?.shape
-    if (found === undefined) {
-      throw incompatible(source, `expected a tensor ${prefix}${name}, found none`, { missing: [name] })
-    }
-    if (found.length !== rank) {
-      const text = `tensor ${prefix}${name}: expected ${rank} dimensions, found [${found.join(', ')}]`
-      throw incompatible(source, text, { tensor: prefix + name, found })
-    }
-    return found
-  }
+  const shape = (name: string, rank: number) => shapeOf(source, prefix + name, rank)
   if (has('quantize.used')) {
     throw new VilgError(
       'ERR_VILG_UNSUPPORTED',
@@ -97,16 +97,6 @@ function sizesOf(source: TensorSource, prefix: string): Sizes {
     latentChannels: shape('encoder.conv_out.weight', 4)[0]!,
     codebookSize: codebookSize!,
     codebookDim: codebookDim!,
-  }
-}
-
-/** Sizes that a file has, but this library cannot have, are the file's fault and not the caller's. */
-function checkedConfig(source: TensorSource, config: VqganConfig): Readonly<Required<VqganConfig>> {
-  try {
-    return checkVqganConfig(config)
-  } catch (cause) {
-    if (!(cause instanceof VilgError) || cause.code !== 'ERR_VILG_INVALID_ARGUMENT') throw cause
-    throw incompatible(source, cause.message)
   }
 }
 
