@@ -1,4 +1,3 @@
-import { stat } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import { VilgError, VilgRangeError } from '../errors.ts'
 import { makeFolder } from '../make-folder.ts'
@@ -11,15 +10,9 @@ import {
   rejectUnknownKeys,
   typeMismatch,
 } from '../validate.ts'
+import { loadTextModel, TOKENIZER_FILES } from './load-text-model.ts'
 import type { TextModel } from './text-model.ts'
-import { TokenizerJsonModel } from './tokenizer-json-model.ts'
-import {
-  parseJsonObject,
-  parseVocabulary,
-  readText,
-  readTextIfThere,
-  writeTextAtomically,
-} from './vocabulary-file.ts'
+import { readTextIfThere, writeTextAtomically } from './vocabulary-file.ts'
 import { WordPieceModel } from './word-piece-model.ts'
 
 /** Options of {@link TextTokenizer.encode}. */
@@ -51,7 +44,8 @@ export interface VocabularyOptions {
 const encodeKeys = ['length', 'truncate', 'pair'] as const
 
 /**
- * Turns texts into token ids and back: WordPiece over a vocab.txt exactly as BERT does it, anything else by a tokenizer.json.
+ * Turns texts into token ids and back: WordPiece over a vocab.txt exactly as BERT does it, byte-pair encoding over a model file of
+ * YouTokenToMe exactly as that does it, anything else by a tokenizer.json.
  * Never changes once made, and needs no disposal.
  */
 export class TextTokenizer {
@@ -66,33 +60,12 @@ export class TextTokenizer {
   }
 
   /**
-   * Loads a vocab.txt, a tokenizer.json, or a folder with one of them; where it has both, vocab.txt counts. A
-   * tokenizer_config.json beside says `do_lower_case` (of a vocab.txt, default true) and the special tokens (of a tokenizer.json).
+   * Loads a vocab.txt, a tokenizer.json, a model file of YouTokenToMe (`.model`), or a folder with one of them; where it has several, the
+   * first of these counts. A tokenizer_config.json beside says `do_lower_case` (of a vocab.txt and a `.model`, default true) and the
+   * special tokens (of a tokenizer.json).
    */
   static async load(path: string): Promise<TextTokenizer> {
-    expectString('path', path)
-    const isFolder = await isFolderAt(path)
-    const folder = isFolder ? path : dirname(path)
-    const config = await readTextIfThere(join(folder, 'tokenizer_config.json'))
-    if (!isFolder) {
-      const text = await readText(path)
-      return new TextTokenizer(
-        extname(path) === '.json'
-          ? await TokenizerJsonModel.parse(text, config, path)
-          : wordPieceModel(text, config, path),
-      )
-    }
-    const vocabulary = join(path, 'vocab.txt')
-    const vocabularyText = await readTextIfThere(vocabulary)
-    if (vocabularyText !== undefined) {
-      return new TextTokenizer(wordPieceModel(vocabularyText, config, vocabulary))
-    }
-    const json = join(path, 'tokenizer.json')
-    const jsonText = await readTextIfThere(json)
-    if (jsonText !== undefined)
-      return new TextTokenizer(await TokenizerJsonModel.parse(jsonText, config, json))
-    const message = `Expected vocab.txt or tokenizer.json in ${path}, found neither`
-    throw new VilgError('ERR_VILG_IO', message, { path })
+    return new TextTokenizer(await loadTextModel(expectString('path', path)))
   }
 
   /** WordPiece over these tokens, the ids being their places. [PAD], [UNK], [CLS] and [SEP] must be among them. */
@@ -235,15 +208,15 @@ export class TextTokenizer {
   /**
    * Writes the tokenizer so that `load` of the same path gives its equal. Each file is replaced whole or not at all.
    *
-   * @param path a folder, made if need be, which gets vocab.txt or tokenizer.json and tokenizer_config.json where that says
-   *   more; or a file, named `.txt` for WordPiece and `.json` for others, if the one file says everything
+   * @param path a folder, made if need be, which gets vocab.txt, tokenizer.json or bpe.model, and tokenizer_config.json where that says
+   *   more; or a file, named `.txt` for WordPiece, `.model` for YouTokenToMe and `.json` for others, if the one file says everything
    */
   async save(path: string): Promise<void> {
     expectString('path', path)
     const [main, ...others] = this.#model.files
     const kind = extname(main!.name)
     const given = extname(path)
-    if (given === '.txt' || given === '.json') {
+    if (TOKENIZER_FILES.some((name) => extname(name) === given)) {
       if (given !== kind || !this.#model.fitsOneFile) {
         throw outOfRange('path', `a folder${given === kind ? '' : ` or a ${kind} file`}`, path)
       }
@@ -252,8 +225,10 @@ export class TextTokenizer {
       return
     }
     await makeFolder(path)
-    if (kind === '.json' && (await readTextIfThere(join(path, 'vocab.txt'))) !== undefined) {
-      const message = `Expected a folder without a vocab.txt, which load would take instead of this tokenizer: ${path}`
+    for (const earlier of TOKENIZER_FILES) {
+      if (earlier === main!.name) break
+      if ((await readTextIfThere(join(path, earlier))) === undefined) continue
+      const message = `Expected a folder without a ${earlier}, which load would take instead of this tokenizer: ${path}`
       throw new VilgError('ERR_VILG_INVALID_ARGUMENT', message, { path })
     }
     for (const file of [...others, main!]) await writeTextAtomically(join(path, file.name), file.text)
@@ -262,24 +237,4 @@ export class TextTokenizer {
 
 function lowerCaseOf(options: VocabularyOptions | undefined): boolean {
   return expectBoolean('lowerCase', options?.lowerCase ?? true)
-}
-
-function wordPieceModel(text: string, configText: string | undefined, path: string): WordPieceModel {
-  const config = configText === undefined ? {} : parseJsonObject(configText, `${path} (its config)`)
-  const lowerCase = config.do_lower_case ?? true
-  if (typeof lowerCase !== 'boolean') {
-    const message = `Expected true or false for do_lower_case of tokenizer_config.json beside ${path}`
-    throw new VilgError('ERR_VILG_CHECKPOINT_FORMAT', message, { path })
-  }
-  return new WordPieceModel(parseVocabulary(text, path), lowerCase, path)
-}
-
-/** Whether the path is a folder. */
-async function isFolderAt(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isDirectory()
-  } catch (cause) {
-    const message = `Could not read ${path}: ${(cause as Error).message}`
-    throw new VilgError('ERR_VILG_IO', message, { path }, { cause })
-  }
 }

@@ -1,3 +1,4 @@
+import { Heap } from './heap.ts'
 import { VilgRangeError } from '../errors.ts'
 import {
   expectBoolean,
@@ -109,8 +110,8 @@ class Merger {
   readonly #counts = new Map<Pair, number>()
   /** The words that a pair occurs in, or once did. */
   readonly #places = new Map<Pair, Set<number>>()
-  /** A heap of pairs with counts of the past; a count never grows but by a push, so the top is checked when it is taken. */
-  readonly #heap: { pair: Pair; count: number }[] = []
+  /** Pairs with counts of the past; a count never grows but by a push, so the top is checked when it is taken. */
+  readonly #heap = new Heap<{ pair: Pair; count: number }>((a, b) => this.#before(a, b))
 
   /** @param tokens the vocabulary so far, which `run` appends to */
   constructor(tokens: string[], counts: ReadonlyMap<string, number>) {
@@ -122,16 +123,16 @@ class Merger {
       const index = this.#words.push({ pieces, count }) - 1
       for (const pair of pairsOf(pieces)) this.#add(pair, count, index)
     }
-    for (const [pair, count] of this.#counts) this.#push(pair, count)
+    for (const [pair, count] of this.#counts) this.#heap.push({ pair, count })
   }
 
   run(size: number, minFrequency: number): void {
     while (this.#tokens.length < size) {
-      const top = this.#pop()
+      const top = this.#heap.pop()
       if (top === undefined) return
       const count = this.#counts.get(top.pair) ?? 0
       if (count !== top.count) {
-        if (count > 0) this.#push(top.pair, count)
+        if (count > 0) this.#heap.push({ pair: top.pair, count })
         continue
       }
       if (count < minFrequency) return
@@ -170,7 +171,7 @@ class Merger {
     }
     this.#counts.delete(pair)
     this.#places.delete(pair)
-    for (const made of grown) this.#push(made, this.#counts.get(made)!)
+    for (const pair of grown) this.#heap.push({ pair, count: this.#counts.get(pair)! })
   }
 
   #add(pair: Pair, count: number, word: number): void {
@@ -180,7 +181,7 @@ class Merger {
     else places.add(word)
   }
 
-  /** Whether heap entry a comes out before b: the higher count, then the tokens in order of their text. */
+  /** Whether a comes out before b: the higher count, then the tokens in order of their text. */
   #before(a: { pair: Pair; count: number }, b: { pair: Pair; count: number }): boolean {
     if (a.count !== b.count) return a.count > b.count
     if (a.pair === b.pair) return false
@@ -189,37 +190,6 @@ class Merger {
       this.#tokens[Math.floor(b.pair / pairBase)]!,
     )
     return left < 0 || (left === 0 && this.#tokens[a.pair % pairBase]! < this.#tokens[b.pair % pairBase]!)
-  }
-
-  #push(pair: Pair, count: number): void {
-    const heap = this.#heap
-    const entry = { pair, count }
-    let place = heap.push(entry) - 1
-    while (place > 0) {
-      const parent = (place - 1) >> 1
-      if (!this.#before(entry, heap[parent]!)) break
-      heap[place] = heap[parent]!
-      place = parent
-    }
-    heap[place] = entry
-  }
-
-  #pop(): { pair: Pair; count: number } | undefined {
-    const heap = this.#heap
-    const top = heap[0]
-    const last = heap.pop()
-    if (top === undefined || last === undefined || heap.length === 0) return top
-    let place = 0
-    for (;;) {
-      let child = 2 * place + 1
-      if (child >= heap.length) break
-      if (child + 1 < heap.length && this.#before(heap[child + 1]!, heap[child]!)) child++
-      if (!this.#before(heap[child]!, last)) break
-      heap[place] = heap[child]!
-      place = child
-    }
-    heap[place] = last
-    return top
   }
 }
 

@@ -205,7 +205,7 @@ test('files that are no vocabulary', async (t) => {
   const folder = await makeFolder(t)
   const path = join(folder, 'vocab.txt')
   await t.throwsAsync(TextTokenizer.load(path), { code: 'ERR_VILG_IO', message: /ENOENT/ })
-  await t.throwsAsync(TextTokenizer.load(folder), { code: 'ERR_VILG_IO', message: /found neither/ })
+  await t.throwsAsync(TextTokenizer.load(folder), { code: 'ERR_VILG_IO', message: /found none of them/ })
   await t.throwsAsync(TextTokenizer.load(anything(undefined)), { code })
   const format = 'ERR_VILG_CHECKPOINT_FORMAT'
   const refuses = async (content: string | Uint8Array, message: RegExp) => {
