@@ -5,6 +5,7 @@
 // neighbouring queries are neighbours. Both are cut into tiles of 32 places.
 #pragma once
 
+#include "core/error.h"
 #include "cuda/device.h"
 #include "kernels/attention.h"
 #include "kernels/attention_pattern.h"
@@ -29,6 +30,9 @@ struct AttentionStream {
   float scale, scale2, size2;       // scale2: for scores to base 2; size2: without its sign
 
   static AttentionStream of(const AttentionParams& p) {
+    VILG_CHECK(!p.sizes.wrapped_window || p.pattern != Pattern::kConv, kUnsupported,
+               "Expected a convolutional window that ends at the edges of the grid, received a "
+               "wrapped one, which only the CPU has; drawing on the GPU has it too");
     AttentionStream s{};
     s.sizes = p.sizes, s.pattern = p.pattern, s.direction = p.direction;
     s.text_valid = p.text_valid;

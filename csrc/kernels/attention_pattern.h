@@ -37,20 +37,25 @@ VILG_HOST_DEVICE constexpr int64_t stream_position(Direction direction, StreamTo
   return token.segment == Segment::kStart ? start : start + 1 + token.index;
 }
 
+// Whether two rows, or two columns, are close enough for the convolutional window.
+VILG_HOST_DEVICE constexpr bool in_window(int64_t line, int64_t other, const StreamSizes& sizes) {
+  const int64_t half = sizes.kernel / 2, apart = line < other ? other - line : line - other;
+  return apart <= half || (sizes.wrapped_window && sizes.grid - apart <= half);
+}
+
 // Image token p as query, image token q as key.
 VILG_HOST_DEVICE constexpr bool image_attends(Pattern pattern, Direction direction, int64_t p,
                                               int64_t q, const StreamSizes& sizes) {
   const bool causal = direction == Direction::kTextToImage;
   if (causal && q > p) return false;
   const int64_t grid = sizes.grid;
-  const int64_t down = q / grid - p / grid, right = q % grid - p % grid, half = sizes.kernel / 2;
   switch (pattern) {
     case Pattern::kRow:  // causal: a window of grid + 1 tokens reaches the token right above
-      return causal ? p - q <= grid : down == 0;
+      return causal ? p - q <= grid : p / grid == q / grid;
     case Pattern::kColumn:
-      return right == 0;
+      return p % grid == q % grid;
     case Pattern::kConv:
-      return -half <= down && down <= half && -half <= right && right <= half;
+      return in_window(p / grid, q / grid, sizes) && in_window(p % grid, q % grid, sizes);
     case Pattern::kFull:
       return true;
   }
@@ -63,7 +68,9 @@ VILG_HOST_DEVICE constexpr bool attends(Pattern pattern, Direction direction, in
   const StreamToken from = stream_token(direction, query, sizes);
   const StreamToken to = stream_token(direction, key, sizes);
   if (direction == Direction::kTextToImage) {
-    if (to.segment == Segment::kText) return true;
+    if (to.segment == Segment::kText) {
+      return !sizes.causal_text || from.segment != Segment::kText || to.index <= from.index;
+    }
     if (from.segment == Segment::kText) return false;
     if (to.segment == Segment::kStart) return true;
   } else {
@@ -94,8 +101,11 @@ VILG_HOST_DEVICE constexpr bool attends(Pattern pattern, Direction direction, in
 // How many text tokens, counted from the first, the query sees, were all valid.
 VILG_HOST_DEVICE constexpr int64_t visible_text(Direction direction, StreamToken query,
                                                 const StreamSizes& sizes) {
-  if (direction == Direction::kTextToImage) return sizes.text_length;
-  return query.segment == Segment::kText ? query.index + 1 : 0;
+  const bool draws = direction == Direction::kTextToImage;
+  if (query.segment == Segment::kText) {
+    return draws && !sizes.causal_text ? sizes.text_length : query.index + 1;
+  }
+  return draws ? sizes.text_length : 0;
 }
 
 // Whether the query sees IMG.
@@ -108,18 +118,55 @@ struct ImageRun {
   int64_t first, count, stride;
 };
 
+// The rows, or the columns, that the window around a line reaches: at most two runs, in ascending
+// order, the second only where the window goes on at the opposite edge.
+struct WindowLines {
+  int64_t first, count, second_first, second_count;
+
+  VILG_HOST_DEVICE constexpr int64_t total() const { return count + second_count; }
+  VILG_HOST_DEVICE constexpr int64_t line(int64_t index) const {
+    return index < count ? first + index : second_first + index - count;
+  }
+  // Only those up to and with `last`, which is one of them.
+  VILG_HOST_DEVICE constexpr WindowLines up_to(int64_t last) const {
+    if (second_count > 0 && last >= second_first) {
+      return {first, count, second_first, last - second_first + 1};
+    }
+    return {first, last - first + 1, 0, 0};
+  }
+};
+
+VILG_HOST_DEVICE constexpr WindowLines window_lines(int64_t line, const StreamSizes& sizes) {
+  const int64_t grid = sizes.grid, half = sizes.kernel / 2;
+  const int64_t low = line - half, high = line + half;
+  if (sizes.wrapped_window && sizes.kernel < grid) {
+    if (low < 0) return {0, high + 1, low + grid, -low};
+    if (high >= grid) return {0, high - grid + 1, low, grid - low};
+  }
+  if (sizes.wrapped_window && sizes.kernel >= grid) return {0, grid, 0, 0};
+  const int64_t first = low > 0 ? low : 0, last = high < grid ? high : grid - 1;
+  return {first, last - first + 1, 0, 0};
+}
+
+// The key rows of an image query's window, in ascending order; its own comes last when drawing.
+VILG_HOST_DEVICE constexpr WindowLines window_rows(Direction direction, StreamToken query,
+                                                   const StreamSizes& sizes) {
+  const int64_t row = query.index / sizes.grid;
+  const WindowLines rows = window_lines(row, sizes);
+  return direction == Direction::kTextToImage ? rows.up_to(row) : rows;
+}
+
 // Image keys of a query as num_image_runs() runs in ascending order, without overlap.
 VILG_HOST_DEVICE constexpr int64_t num_image_runs(Pattern pattern, Direction direction,
                                                   StreamToken query, const StreamSizes& sizes) {
   if (query.segment != Segment::kImage) return direction == Direction::kImageToText ? 1 : 0;
   if (pattern != Pattern::kConv) return 1;
-  const int64_t row = query.index / sizes.grid, half = sizes.kernel / 2;
-  const int64_t first = row > half ? row - half : 0;
-  int64_t last = row;
-  if (direction == Direction::kImageToText) {
-    last = row + half < sizes.grid ? row + half : sizes.grid - 1;
-  }
-  return last - first + 1;
+  const int64_t rows = window_rows(direction, query, sizes).total();
+  const int64_t column = query.index % sizes.grid;
+  const WindowLines columns = window_lines(column, sizes);
+  const int64_t runs = columns.second_count > 0 ? 2 : 1;
+  if (direction == Direction::kImageToText) return rows * runs;
+  return (rows - 1) * runs + (columns.up_to(column).second_count > 0 ? 2 : 1);
 }
 
 VILG_HOST_DEVICE constexpr ImageRun image_run(Pattern pattern, Direction direction,
@@ -138,12 +185,13 @@ VILG_HOST_DEVICE constexpr ImageRun image_run(Pattern pattern, Direction directi
     case Pattern::kColumn:
       return {column, causal ? row + 1 : grid, grid};
     case Pattern::kConv: {
-      const int64_t half = sizes.kernel / 2;
-      const int64_t key_row = (row > half ? row - half : 0) + run;
-      const int64_t left = column > half ? column - half : 0;
-      int64_t right = column + half < grid ? column + half : grid - 1;
-      if (causal && key_row == row) right = column;
-      return {key_row * grid + left, right - left + 1, 1};
+      WindowLines columns = window_lines(column, sizes);
+      const int64_t runs = columns.second_count > 0 ? 2 : 1;
+      const int64_t key_row = window_rows(direction, query, sizes).line(run / runs);
+      if (causal && key_row == row) columns = columns.up_to(column);
+      const int64_t start = key_row * grid;
+      if (run % runs == 0) return {start + columns.first, columns.count, 1};
+      return {start + columns.second_first, columns.second_count, 1};
     }
     case Pattern::kFull:
       return {0, causal ? p + 1 : grid * grid, 1};
@@ -154,6 +202,7 @@ VILG_HOST_DEVICE constexpr ImageRun image_run(Pattern pattern, Direction directi
 // --- the same rules in an order in which the keys of a query lie close together ------------------
 // A place is a position in the pattern's own order of image tokens: column after column for the
 // column pattern, raster order for the others. Of 32 bits, for a GPU divides those much faster.
+// These know no wrapped window.
 
 // The image token at a place, and as well the place of an image token, for the grid is square.
 template <typename Int>
@@ -239,6 +288,7 @@ VILG_HOST_DEVICE constexpr int64_t earliest_needed_image(Pattern pattern, int64_
     case Pattern::kRow:
       return p > grid ? p - grid : 0;
     case Pattern::kConv: {
+      if (sizes.wrapped_window) return 0;  // the last row sees the first one again
       const int64_t half = sizes.kernel / 2, row = p / grid, column = p % grid;
       // this row's window begins `half` to the left; the next row's begins at column 0, one row
       // later, and so may reach further back

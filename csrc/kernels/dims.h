@@ -20,6 +20,9 @@ struct StreamSizes {
   int64_t text_length;  // T, with CLS and SEP
   int64_t grid;         // G
   int64_t kernel;       // K, odd: side of the convolutional window
+  // Variants of public models (docs/model.md, "Generators of other families").
+  bool causal_text = false;     // drawing, text tokens see those before them only
+  bool wrapped_window = false;  // the window goes on at the opposite edges of the grid
 
   constexpr int64_t image_length() const { return grid * grid; }
   constexpr int64_t stream_length() const { return text_length + 1 + grid * grid; }

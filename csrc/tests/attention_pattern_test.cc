@@ -13,13 +13,20 @@ constexpr Direction kDirections[] = {Direction::kTextToImage, Direction::kImageT
 // draws the keys of each query into a dense matrix.
 class DenseMask {
  public:
-  DenseMask(Pattern pattern, Direction direction, int T, int G, int K)
+  DenseMask(Pattern pattern, Direction direction, const StreamSizes& sizes)
+      : DenseMask(pattern, direction, static_cast<int>(sizes.text_length),
+                  static_cast<int>(sizes.grid), static_cast<int>(sizes.kernel), sizes.causal_text,
+                  sizes.wrapped_window) {}
+  DenseMask(Pattern pattern, Direction direction, int T, int G, int K, bool causal_text,
+            bool wrapped)
       : length_(T + 1 + G * G), cells_(static_cast<size_t>(length_) * length_, 0) {
     const bool draws = direction == Direction::kTextToImage;
     const int text = draws ? 0 : 1 + G * G, start = draws ? T : 0, image = start + 1;
     if (draws) {
       for (int i = 0; i < length_; ++i) {
-        for (int j = 0; j < T; ++j) set(i, text + j);
+        for (int j = 0; j < T; ++j) {
+          if (!causal_text || i >= T || j <= i) set(i, text + j);
+        }
       }
       for (int i = start; i < length_; ++i) set(i, start);
     } else {
@@ -51,7 +58,8 @@ class DenseMask {
           case Pattern::kConv:
             for (int r = row - (K - 1) / 2; r <= row + (K - 1) / 2; ++r) {
               for (int c = column - (K - 1) / 2; c <= column + (K - 1) / 2; ++c) {
-                if (!draws || r < row || (r == row && c <= column)) see(r, c);
+                const int y = wrapped ? (r % G + G) % G : r, x = wrapped ? (c % G + G) % G : c;
+                if (!draws || y < row || (y == row && x <= column)) see(y, x);
               }
             }
             break;
@@ -81,7 +89,10 @@ void for_each_mask(const Body& body) {
       for (int grid = 1; grid <= 8; ++grid) {
         for (int kernel = 1; kernel <= 17; kernel += 2) {
           if (kernel > 1 && pattern != Pattern::kConv) continue;
-          for (int text : {1, 5}) body(pattern, direction, StreamSizes{text, grid, kernel});
+          for (int text : {1, 5}) {
+            body(pattern, direction, StreamSizes{text, grid, kernel});
+            body(pattern, direction, StreamSizes{text, grid, kernel, true, true});
+          }
         }
       }
     }
@@ -92,8 +103,7 @@ void for_each_mask(const Body& body) {
 
 VILG_TEST(attention_pattern_predicate) {
   for_each_mask([](Pattern pattern, Direction direction, const StreamSizes& sizes) {
-    const DenseMask mask(pattern, direction, static_cast<int>(sizes.text_length),
-                         static_cast<int>(sizes.grid), static_cast<int>(sizes.kernel));
+    const DenseMask mask(pattern, direction, sizes);
     const int length = static_cast<int>(sizes.stream_length());
     int wrong = 0;
     for (int i = 0; i < length; ++i) {
@@ -211,6 +221,11 @@ VILG_TEST(attention_pattern_earliest_needed) {
     for (int64_t p = sizes.image_length() - 1; p >= 0; --p) {
       for (int64_t q = p; q >= 0; --q) {
         if (image_attends(pattern, direction, p, q, sizes)) needed = std::min(needed, q);
+      }
+      // of a wrapped window more is kept than needed
+      if (sizes.wrapped_window && pattern == Pattern::kConv) {
+        EXPECT(earliest_needed_image(pattern, p, sizes) <= needed, "token %d", static_cast<int>(p));
+        continue;
       }
       EXPECT(earliest_needed_image(pattern, p, sizes) == needed,
              "pattern %d grid %d kernel %d token %d: %d, not %d", static_cast<int>(pattern),

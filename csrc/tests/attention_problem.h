@@ -26,13 +26,16 @@ struct AttentionCase {
   bool padded = false;
   DType dtype = DType::kFloat32;
   float scale_factor = 1;  // of 1 / sqrt(head_size)
+  bool causal_text = false, wrapped_window = false;
 
+  StreamSizes sizes() const { return {text, grid, kernel, causal_text, wrapped_window}; }
   std::string name() const {
-    return format("pattern %d direction %d T %d G %d K %d D %d B %d H %d layout %d pad %d %s",
+    return format("pattern %d direction %d T %d G %d K %d D %d B %d H %d layout %d pad %d%s%s %s",
                   static_cast<int>(pattern), static_cast<int>(direction), static_cast<int>(text),
                   static_cast<int>(grid), static_cast<int>(kernel), static_cast<int>(head_size),
                   static_cast<int>(batch), static_cast<int>(heads), static_cast<int>(layout),
-                  padded, dtype_name(dtype));
+                  padded, causal_text ? " causal text" : "",
+                  wrapped_window ? " wrapped window" : "", dtype_name(dtype));
   }
 };
 
@@ -43,7 +46,7 @@ struct AttentionResult {
 class AttentionProblem {
  public:
   explicit AttentionProblem(const AttentionCase& c, uint32_t seed = 1) : c_(c) {
-    sizes_ = {c.text, c.grid, c.kernel};
+    sizes_ = c.sizes();
     N_ = sizes_.stream_length();
     const size_t count = static_cast<size_t>(c.batch * N_ * c.heads * c.head_size);
     // large enough scores to make the softmax uneven
@@ -219,6 +222,7 @@ inline std::vector<AttentionCase> varied_cases() {
           c.batch = grid <= 5 ? 3 : 2;
           c.heads = grid <= 5 ? 2 : 1;
           c.dtype = i / 5 % 2 ? DType::kBFloat16 : DType::kFloat32;
+          c.causal_text = i / 2 % 3 == 1;
           cases.push_back(c);
         }
       }

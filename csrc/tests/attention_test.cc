@@ -9,7 +9,7 @@ namespace {
 // The masked softmax as the textbook has it, over a dense mask, in the order of the formula.
 void naive_forward(AttentionProblem& problem, std::vector<float>& out, std::vector<float>& lse) {
   const AttentionCase& c = problem.shape();
-  const StreamSizes sizes{c.text, c.grid, c.kernel};
+  const StreamSizes sizes = c.sizes();
   const int64_t N = problem.length();
   const std::vector<float>& x = problem.qkv();
   for (int64_t b = 0; b < c.batch; ++b) {
@@ -54,6 +54,8 @@ std::vector<AttentionCase> small_cases() {
         c.batch = 3;
         c.heads = 2;
         c.padded = text > 2;
+        cases.push_back(c);
+        c.causal_text = c.wrapped_window = true;
         cases.push_back(c);
       }
     }
@@ -131,6 +133,22 @@ VILG_TEST(attention_cpu_close_to_ref) {
   const std::vector<AttentionCase> cases = varied_cases();
   for_each_isa([&](const char* isa) {
     for (const AttentionCase& c : cases) expect_close(c, isa);
+  });
+}
+
+VILG_TEST(attention_cpu_wrapped_window) {
+  for_each_isa([&](const char* isa) {
+    for (Direction direction : kDirections) {
+      for (const auto& [grid, kernel] : {std::array<int64_t, 2>{5, 3}, {8, 5}, {8, 7}, {16, 11}}) {
+        AttentionCase c;
+        c.pattern = Pattern::kConv;
+        c.direction = direction;
+        c.grid = grid;
+        c.kernel = kernel;
+        c.wrapped_window = true;
+        expect_close(c, isa);
+      }
+    }
   });
 }
 

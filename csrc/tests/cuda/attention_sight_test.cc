@@ -33,7 +33,7 @@ void for_each_stream(const Body& body) {
         for (int64_t kernel : {1, 3, 7, 41}) {
           if (kernel > 1 && pattern != Pattern::kConv) continue;
           for (int64_t text : {1, 31, 32, 40}) {
-            const StreamSizes sizes{text, grid, kernel};
+            const StreamSizes sizes{text, grid, kernel, /*causal_text=*/grid == 5};
             std::vector<uint8_t> valid;
             body(stream_of(pattern, direction, sizes, valid));
             for (int64_t j = 0; j < text; ++j) valid.push_back(j % 3 != 1);

@@ -228,5 +228,13 @@ VILG_TEST(cuda_attention_pad_does_not_matter) {
   }
 }
 
+VILG_TEST(cuda_attention_refuses_a_wrapped_window) {
+  AttentionCase c;
+  c.pattern = Pattern::kConv;
+  c.wrapped_window = true;
+  const AttentionProblem problem = problem_of(c, kF);
+  EXPECT_ERROR(kUnsupported, problem.run(cuda_ops(), false, kF));
+}
+
 }  // namespace
 }  // namespace vilg::test
