@@ -14,7 +14,7 @@ export interface NativeModelOptions {
   precision: NativePrecision
 }
 
-export interface NativeGeneratorConfig {
+export interface NativeTransformerConfig {
   layers: number
   hidden: number
   heads: number
@@ -24,9 +24,24 @@ export interface NativeGeneratorConfig {
   grid: number
   kernel: number
   fullAttention: boolean
+  /** The attention of every layer by its place in PATTERNS; empty: by the paper's rule, or full. */
+  patterns: number[]
 }
 
-export interface NativeMatcherConfig extends NativeGeneratorConfig {
+export interface NativeGeneratorConfig extends NativeTransformerConfig {
+  modality: boolean
+  causalText: boolean
+  textStartsImage: boolean
+  repeatedStart: boolean
+  wrappedWindow: boolean
+  sandwichNorm: boolean
+  doubleFinalNorm: boolean
+  paddingSeen: boolean
+  /** 0: none. */
+  paddingIds: number
+}
+
+export interface NativeMatcherConfig extends NativeTransformerConfig {
   dim: number
 }
 
@@ -109,6 +124,7 @@ export interface NativeVqganConfig {
   latentChannels: number
   codebookSize: number
   codebookDim: number
+  wavelet: boolean
 }
 
 export interface NativeDvaeConfig {

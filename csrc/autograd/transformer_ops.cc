@@ -107,8 +107,7 @@ Value layer_norm(Tape& tape, const Value& x, Parameter& gamma, Parameter& beta, 
   forward.epsilon = epsilon;
   tape.ops().layer_norm_forward(forward, tape.context());
 
-  Value result =
-      tape.result(std::move(out), x->needs_grad || !gamma.frozen || !beta.frozen);
+  Value result = tape.result(std::move(out), x->needs_grad || !gamma.frozen || !beta.frozen);
   tape.record([&tape, x, &gamma, &beta, result, mean, rstd, rows, channels] {
     if (!result->grad) return;
     // frozen norms still pass gradients on: their own go to scratch
@@ -143,12 +142,18 @@ Value stream_embedding(Tape& tape, const StreamTokens& tokens, const StreamTable
   forward.image = tokens.image.as<int32_t>();
   forward.text_embedding = tables.text_embedding->value.data();
   forward.image_embedding = tables.image_embedding->value.data();
-  forward.image_start = tables.image_start->value.f32();
+  // what a model does not have is 0
+  const DType table_dtype = tables.text_embedding->value.dtype();
+  const Tensor start = tables.image_start ? tables.image_start->value
+                                          : tape.backend().zeros(DType::kFloat32, {channels});
+  const Tensor modality =
+      tables.modality ? tables.modality->value : tape.backend().zeros(table_dtype, {2, channels});
+  forward.image_start = start.f32();
   forward.text_position = tables.text_position->value.data();
   forward.row_position = tables.row_position->value.data();
   forward.column_position = tables.column_position->value.data();
-  forward.modality = tables.modality->value.data();
-  forward.table_dtype = tables.text_embedding->value.dtype();
+  forward.modality = modality.data();
+  forward.table_dtype = table_dtype;
   forward.batch = batch, forward.channels = channels;
   forward.text_vocab = tables.text_embedding->value.dim(0);
   forward.image_vocab = tables.image_embedding->value.dim(0);
@@ -164,23 +169,22 @@ Value stream_embedding(Tape& tape, const StreamTokens& tokens, const StreamTable
   Value result = tape.result(std::move(out), trains);
   tape.record([&tape, tokens, tables, direction, sizes, result, batch, channels] {
     if (!result->grad) return;
-    std::vector<Tensor> scratch;  // where frozen tables' gradients go
+    std::vector<Tensor> scratch;  // where the gradients go of tables that are frozen or not there
+    const auto zeros = [&](const Shape& shape) {
+      return scratch.emplace_back(tape.backend().zeros(DType::kFloat32, shape)).f32();
+    };
     const auto grad = [&](Parameter* parameter) {
-      Tensor buffer = tape.grad_buffer(*parameter);
-      if (!buffer) {
-        buffer = tape.backend().zeros(DType::kFloat32, parameter->value.shape());
-        scratch.push_back(buffer);
-      }
-      return buffer.f32();
+      const Tensor buffer = tape.grad_buffer(*parameter);
+      return buffer ? buffer.f32() : zeros(parameter->value.shape());
     };
     StreamEmbeddingBackwardParams params;
     params.dtext_embedding = grad(tables.text_embedding);
     params.dimage_embedding = grad(tables.image_embedding);
-    params.dimage_start = grad(tables.image_start);
+    params.dimage_start = tables.image_start ? grad(tables.image_start) : zeros({channels});
     params.dtext_position = grad(tables.text_position);
     params.drow_position = grad(tables.row_position);
     params.dcolumn_position = grad(tables.column_position);
-    params.dmodality = grad(tables.modality);
+    params.dmodality = tables.modality ? grad(tables.modality) : zeros({2, channels});
     params.dout = result->grad.data();
     params.text = tokens.text.as<int32_t>();
     params.image = tokens.image.as<int32_t>();
@@ -272,6 +276,42 @@ Value slice_rows(Tape& tape, const Value& x, int64_t start, int64_t count) {
       params.num_elements = count * channels;
       tape.ops().add(params, tape.context());
     }
+    result->grad = Tensor();
+  });
+  return result;
+}
+
+Value concat_rows(Tape& tape, const Value& x, const Value& y) {
+  const int64_t batch = x->data.dim(0), channels = x->data.dim(2);
+  const int64_t first = x->data.dim(1), second = y->data.dim(1);
+  VILG_CHECK(y->data.dim(0) == batch && y->data.dim(2) == channels, kInternal,
+             "concat_rows: %s and %s", x->data.shape().to_string().c_str(),
+             y->data.shape().to_string().c_str());
+  Tensor out = tape.backend().empty(DType::kFloat32, {batch, first + second, channels});
+  // copies `rows` rows of every sample between a part and the rows of the whole from `at`
+  const auto copy_part = [&tape, batch, channels, length = first + second](
+                             const Tensor& part, const Tensor& whole, int64_t at, bool back) {
+    const int64_t rows = part.dim(1);
+    for (int64_t b = 0; b < batch; ++b) {
+      float* one = part.f32() + b * rows * channels;
+      float* other = whole.f32() + (b * length + at) * channels;
+      tape.backend().copy(back ? one : other, back ? other : one,
+                          static_cast<size_t>(rows * channels) * sizeof(float));
+    }
+  };
+  copy_part(x->data, out, 0, false);
+  copy_part(y->data, out, first, false);
+  Value result = tape.result(std::move(out), x->needs_grad || y->needs_grad);
+  tape.record([&tape, x, y, result, copy_part, first] {
+    if (!result->grad) return;
+    const auto give = [&](const Value& to, int64_t at) {
+      if (!to->needs_grad) return;
+      Tensor part = tape.backend().empty(DType::kFloat32, to->data.shape());
+      copy_part(part, result->grad, at, true);
+      tape.add_grad(to, std::move(part));
+    };
+    give(x, 0);
+    give(y, first);
     result->grad = Tensor();
   });
   return result;

@@ -28,7 +28,8 @@ Value Generator::logits(Tape& tape, const StreamTokens& tokens, Direction direct
   const StreamSizes sizes = config().sizes();
   // only the rows that predict something go through the head
   if (direction == Direction::kTextToImage) {
-    const Value rows = transformer_.normed(tape, tokens, direction, sizes.image_start(direction),
+    const Value rows = transformer_.normed(tape, tokens, direction,
+                                           sizes.image_start(direction) + config().first_place(),
                                            sizes.image_length());
     return linear(tape, rows, weight("image_head.weight"), weight("image_head.bias"));
   }

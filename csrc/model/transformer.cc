@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "autograd/image_ops.h"
+
 namespace vilg {
 namespace {
 
@@ -32,6 +34,19 @@ void TransformerConfig::validate() const {
              static_cast<long long>(hidden), static_cast<long long>(heads));
   VILG_CHECK(kernel % 2 == 1, kInvalidArgument, "Expected an odd kernel, received %lld",
              static_cast<long long>(kernel));
+  VILG_CHECK(patterns.empty() || static_cast<int64_t>(patterns.size()) == layers, kInvalidArgument,
+             "Expected a pattern for each of %lld layers, received %zu",
+             static_cast<long long>(layers), patterns.size());
+  VILG_CHECK(!text_starts_image || (causal_text && padding_seen), kInvalidArgument,
+             "Expected causalText, and PAD that is seen, where the text starts the image");
+  VILG_CHECK(text_starts_image || !repeated_start, kInvalidArgument,
+             "Expected repeatedStart only where the text starts the image");
+  VILG_CHECK(padding_ids == 0 ||
+                 (padding_seen && padding_ids > 0 && padding_ids + text_length <= text_vocab),
+             kInvalidArgument,
+             "Expected paddingIds only where PAD is seen, and up to textVocab - textLength = %lld, "
+             "received %lld",
+             static_cast<long long>(text_vocab - text_length), static_cast<long long>(padding_ids));
 }
 
 void Transformer::append_parameters(std::vector<ParameterSpec>& specs, const TransformerConfig& c,
@@ -46,11 +61,11 @@ void Transformer::append_parameters(std::vector<ParameterSpec>& specs, const Tra
   };
   embedding("text_embedding.weight", {c.text_vocab, c.hidden});
   embedding("image_embedding.weight", {c.image_vocab, c.hidden});
-  embedding("image_start", {c.hidden});
-  embedding("text_position.weight", {c.text_length, c.hidden});
+  if (!c.text_starts_image) embedding("image_start", {c.hidden});
+  embedding("text_position.weight", {c.embedded_text(), c.hidden});
   embedding("row_position.weight", {c.grid, c.hidden});
   embedding("column_position.weight", {c.grid, c.hidden});
-  embedding("modality.weight", {2, c.hidden});
+  if (c.modality) embedding("modality.weight", {2, c.hidden});
   const auto norm = [&](const std::string& name) {
     specs.push_back({name + ".weight", {c.hidden}, {Init::Kind::kOne}});
     specs.push_back({name + ".bias", {c.hidden}, {Init::Kind::kZero}});
@@ -64,11 +79,14 @@ void Transformer::append_parameters(std::vector<ParameterSpec>& specs, const Tra
     norm(block + "attention_norm");
     linear(block + "query_key_value", 3 * c.hidden, c.hidden, matrix);
     linear(block + "attention_out", c.hidden, c.hidden, residual);
+    if (c.sandwich_norm) norm(block + "attention_out_norm");
     norm(block + "mlp_norm");
     linear(block + "mlp_in", 4 * c.hidden, c.hidden, matrix);
     linear(block + "mlp_out", c.hidden, 4 * c.hidden, residual);
+    if (c.sandwich_norm) norm(block + "mlp_out_norm");
   }
   norm(prefix + "final_norm");
+  if (c.double_final_norm) norm(prefix + "head_norm");
 }
 
 Transformer::Transformer(ParameterList& parameters, const TransformerConfig& config,
@@ -77,11 +95,11 @@ Transformer::Transformer(ParameterList& parameters, const TransformerConfig& con
   const auto weight = [&](const char* name) { return &parameters[prefix + name]; };
   tables_ = {.text_embedding = weight("text_embedding.weight"),
              .image_embedding = weight("image_embedding.weight"),
-             .image_start = weight("image_start"),
+             .image_start = config_.text_starts_image ? nullptr : weight("image_start"),
              .text_position = weight("text_position.weight"),
              .row_position = weight("row_position.weight"),
              .column_position = weight("column_position.weight"),
-             .modality = weight("modality.weight")};
+             .modality = config_.modality ? weight("modality.weight") : nullptr};
   for (int64_t i = 0; i < config_.layers; ++i) {
     const std::string block = block_prefix(prefix, i);
     const auto at = [&](const char* name) { return &parameters[block + name]; };
@@ -97,13 +115,36 @@ Transformer::Transformer(ParameterList& parameters, const TransformerConfig& con
                        .mlp_in_bias = at("mlp_in.bias"),
                        .mlp_out_weight = at("mlp_out.weight"),
                        .mlp_out_bias = at("mlp_out.bias")});
+    if (!config_.sandwich_norm) continue;
+    Block& last = blocks_.back();
+    last.attention_out_norm_weight = at("attention_out_norm.weight");
+    last.attention_out_norm_bias = at("attention_out_norm.bias");
+    last.mlp_out_norm_weight = at("mlp_out_norm.weight");
+    last.mlp_out_norm_bias = at("mlp_out_norm.bias");
   }
   final_norm_weight_ = weight("final_norm.weight");
   final_norm_bias_ = weight("final_norm.bias");
+  if (!config_.double_final_norm) return;
+  head_norm_weight_ = weight("head_norm.weight");
+  head_norm_bias_ = weight("head_norm.bias");
+}
+
+Value Transformer::embed(Tape& tape, const StreamTokens& tokens, Direction direction) const {
+  StreamSizes sizes = config_.sizes();
+  if (!config_.text_starts_image) {
+    return stream_embedding(tape, tokens, tables_, direction, sizes);
+  }
+  // all text tokens, IMG, the image: without IMG, and as much of the image as the stream has
+  const int64_t length = sizes.stream_length(), text = config_.embedded_text();
+  sizes.text_length = text;
+  const Value all = stream_embedding(tape, tokens, tables_, direction, sizes);
+  return concat_rows(tape, slice_rows(tape, all, 0, text),
+                     slice_rows(tape, all, text + 1, length - text));
 }
 
 Value Transformer::hidden(Tape& tape, const StreamTokens& tokens, Direction direction) const {
-  Value x = stream_embedding(tape, tokens, tables_, direction, config_.sizes());
+  check(direction);
+  Value x = embed(tape, tokens, direction);
   for (int64_t i = 0; i < config_.layers; ++i) {
     tape.context().check_stop();
     x = run_section(
@@ -124,16 +165,36 @@ Value Transformer::layer(Tape& tape, Value x, int64_t index, const Tensor& text_
       linear(tape, layer_norm(tape, x, *b.attention_norm_weight, *b.attention_norm_bias, epsilon),
              *b.query_key_value_weight, *b.query_key_value_bias),
       text_valid, config_.heads, config_.pattern(index + 1), direction, config_.sizes());
-  x = linear(tape, attended, *b.attention_out_weight, *b.attention_out_bias, {.residual = x});
+  x = add_branch(tape, x, attended, *b.attention_out_weight, *b.attention_out_bias,
+                 b.attention_out_norm_weight, b.attention_out_norm_bias);
   Value wide = linear(tape, layer_norm(tape, x, *b.mlp_norm_weight, *b.mlp_norm_bias, epsilon),
                       *b.mlp_in_weight, *b.mlp_in_bias, {.gelu = true});
-  return linear(tape, wide, *b.mlp_out_weight, *b.mlp_out_bias, {.residual = x});
+  return add_branch(tape, x, wide, *b.mlp_out_weight, *b.mlp_out_bias, b.mlp_out_norm_weight,
+                    b.mlp_out_norm_bias);
+}
+
+Value Transformer::add_branch(Tape& tape, const Value& x, const Value& branch, Parameter& weight,
+                              Parameter& bias, Parameter* norm_weight, Parameter* norm_bias) const {
+  if (!norm_weight) return linear(tape, branch, weight, bias, {.residual = x});
+  return add(tape, x,
+             layer_norm(tape, linear(tape, branch, weight, bias), *norm_weight, *norm_bias,
+                        config_.layer_norm_epsilon),
+             1.0f);
 }
 
 Value Transformer::normed(Tape& tape, const StreamTokens& tokens, Direction direction,
                           int64_t start, int64_t count) const {
-  const Value rows = slice_rows(tape, hidden(tape, tokens, direction), start, count);
-  return layer_norm(tape, rows, *final_norm_weight_, *final_norm_bias_, config_.layer_norm_epsilon);
+  const float epsilon = config_.layer_norm_epsilon;
+  Value rows = slice_rows(tape, hidden(tape, tokens, direction), start, count);
+  rows = layer_norm(tape, rows, *final_norm_weight_, *final_norm_bias_, epsilon);
+  if (!head_norm_weight_) return rows;
+  return layer_norm(tape, rows, *head_norm_weight_, *head_norm_bias_, epsilon);
+}
+
+void Transformer::check(Direction direction) const {
+  VILG_CHECK(direction == Direction::kTextToImage || !config_.text_starts_image, kUnsupported,
+             "Expected a model with IMG, from which a text is read off a picture, received one "
+             "that only draws (imageStart: 'text')");
 }
 
 void Transformer::check(const TokenBatch& batch) const {
@@ -163,13 +224,35 @@ void Transformer::check(const TokenBatch& batch) const {
   }
 }
 
+std::vector<int32_t> Transformer::text_tokens(std::span<const int32_t> text) const {
+  std::vector<int32_t> tokens;
+  if (config_.repeated_start) tokens.push_back(text.front());
+  for (size_t j = 0; j < text.size(); ++j) {
+    const bool own = config_.padding_ids > 0 && text[j] == 0;
+    tokens.push_back(own ? static_cast<int32_t>(config_.padding_ids + static_cast<int64_t>(j))
+                         : text[j]);
+  }
+  return tokens;
+}
+
 StreamTokens Transformer::upload(const TokenBatch& batch) const {
-  return {.text = backend_->upload(batch.text.data(), DType::kInt32,
-                                   {batch.batch, config_.text_length}),
-          .text_valid = backend_->upload(batch.text_valid.data(), DType::kUInt8,
-                                         {batch.batch, config_.text_length}),
-          .image = backend_->upload(batch.image.data(), DType::kInt32,
-                                    {batch.batch, config_.image_length()})};
+  std::vector<int32_t> text;
+  const auto length = static_cast<size_t>(config_.text_length);
+  for (int64_t b = 0; b < batch.batch; ++b) {
+    const std::vector<int32_t> one =
+        text_tokens(batch.text.subspan(static_cast<size_t>(b) * length, length));
+    text.insert(text.end(), one.begin(), one.end());
+  }
+  StreamTokens tokens;
+  tokens.text =
+      backend_->upload(text.data(), DType::kInt32, {batch.batch, config_.embedded_text()});
+  if (!config_.padding_seen) {
+    tokens.text_valid = backend_->upload(batch.text_valid.data(), DType::kUInt8,
+                                         {batch.batch, config_.text_length});
+  }
+  tokens.image =
+      backend_->upload(batch.image.data(), DType::kInt32, {batch.batch, config_.image_length()});
+  return tokens;
 }
 
 }  // namespace vilg

@@ -8,11 +8,27 @@ namespace vilg::binding {
 namespace {
 
 using Model = Locked<Generator>;
+constexpr int64_t kMaxSize = int64_t{1} << 31;  // the model's own limits are lower
+
+GeneratorConfig generator_config(const Argument& argument) {
+  GeneratorConfig config = transformer_config(argument);
+  config.modality = argument["modality"].boolean();
+  config.causal_text = argument["causalText"].boolean();
+  config.text_starts_image = argument["textStartsImage"].boolean();
+  config.repeated_start = argument["repeatedStart"].boolean();
+  config.wrapped_window = argument["wrappedWindow"].boolean();
+  config.sandwich_norm = argument["sandwichNorm"].boolean();
+  config.double_final_norm = argument["doubleFinalNorm"].boolean();
+  config.padding_seen = argument["paddingSeen"].boolean();
+  config.padding_ids = argument["paddingIds"].integer(0, kMaxSize);
+  config.validate();
+  return config;
+}
 
 Napi::Value start(const Napi::CallbackInfo& info, uint64_t seed, std::string path) {
   return start_model<GeneratorClass, Generator>(
       info,
-      [config = transformer_config(Argument(info, 0, "config")),
+      [config = generator_config(Argument(info, 0, "config")),
        options = model_options(Argument(info, 1, "options"))] {
         return std::make_unique<Generator>(*options.backend, config, options.precision);
       },

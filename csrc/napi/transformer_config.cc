@@ -11,6 +11,9 @@ TransformerConfig transformer_config(const Argument& argument) {
   config.text_length = size("textLength");
   config.grid = size("grid"), config.kernel = size("kernel");
   config.full_attention = argument["fullAttention"].boolean();
+  for (const int64_t pattern : argument["patterns"].integers(0, kNumPatterns - 1)) {
+    config.patterns.push_back(static_cast<Pattern>(pattern));
+  }
   config.validate();
   return config;
 }

@@ -75,7 +75,7 @@ int64_t Decoder::own_capacity(Pattern pattern) const {
     case Pattern::kRow:
       return std::min(n, g + 1);
     case Pattern::kConv:
-      return std::min(n, reach * g + reach + 1);
+      return config.wrapped_window ? n : std::min(n, reach * g + reach + 1);
     case Pattern::kColumn:
     case Pattern::kFull:
       return n;
@@ -168,14 +168,31 @@ void Decoder::run_blocks(const Tensor& x, int64_t m, OpContext& context,
            *block.query_key_value_bias, Epilogue::kNone, nullptr, context);
     const Tensor attended = attend(i);
     if (!attended) return;  // nobody reads the output of the last block
-    linear(x.data(), attended.data(), m, *block.attention_out_weight, *block.attention_out_bias,
-           Epilogue::kNone, x.data(), context);
+    add_branch(x, attended, m, *block.attention_out_weight, *block.attention_out_bias,
+               block.attention_out_norm_weight, block.attention_out_norm_bias, context);
     layer_norm(normed_, x, m, *block.mlp_norm_weight, *block.mlp_norm_bias, context);
     linear(wide_.data(), normed_.data(), m, *block.mlp_in_weight, *block.mlp_in_bias,
            Epilogue::kGelu, nullptr, context);
-    linear(x.data(), wide_.data(), m, *block.mlp_out_weight, *block.mlp_out_bias, Epilogue::kNone,
-           x.data(), context);
+    add_branch(x, wide_, m, *block.mlp_out_weight, *block.mlp_out_bias, block.mlp_out_norm_weight,
+               block.mlp_out_norm_bias, context);
   }
+}
+
+void Decoder::add_branch(const Tensor& x, const Tensor& branch, int64_t m, Parameter& weight,
+                         Parameter& bias, Parameter* norm_weight, Parameter* norm_bias,
+                         OpContext& context) {
+  if (!norm_weight) {
+    linear(x.data(), branch.data(), m, weight, bias, Epilogue::kNone, x.data(), context);
+    return;
+  }
+  linear(normed_.data(), branch.data(), m, weight, bias, Epilogue::kNone, nullptr, context);
+  layer_norm(normed_, normed_, m, *norm_weight, *norm_bias, context);
+  AddParams params;
+  params.out = x.data();
+  params.x = x.data();
+  params.y = normed_.data();
+  params.num_elements = m * generator_->config().hidden;
+  generator_->backend().ops().add(params, context);
 }
 
 // Keys and values of the first `tokens` rows of qkv_ into the shared prefix.
@@ -242,8 +259,18 @@ void Decoder::extend_prefix(const Tensor& x, int64_t m, const StopFlag* stop) {
   run_blocks(x, m, context, [&](int64_t i) {
     const LayerCache& cache = caches_[static_cast<size_t>(i)];
     write_prefix(cache, m, context);
-    generator_->backend().ops().attention_decode(attention_decode(cache, m, prefix_length_ + m),
-                                                 context);
+    AttentionDecodeParams params = attention_decode(cache, m, prefix_length_ + m);
+    if (!generator_->config().causal_text) {
+      generator_->backend().ops().attention_decode(params, context);
+      return attended_;
+    }
+    // each sees one more than the one before it
+    params.rows = 1;
+    for (int64_t j = 0; j < m; ++j) {
+      params.prefix_length = prefix_length_ + j + 1;
+      generator_->backend().ops().attention_decode(params, context);
+      params.q += params.q_stride, params.out += params.out_stride;
+    }
     return attended_;
   });
   prefix_length_ += m;
@@ -306,6 +333,9 @@ void Decoder::head(const Tensor& x, int64_t m, const Tensor& logits, const StopF
   const bool draws = direction_ == Direction::kTextToImage;
   const Transformer& transformer = generator_->transformer();
   layer_norm(x, x, m, transformer.final_norm_weight(), transformer.final_norm_bias(), context);
+  if (Parameter* norm = transformer.head_norm_weight()) {
+    layer_norm(x, x, m, *norm, *transformer.head_norm_bias(), context);
+  }
   linear(logits.data(), x.data(), m,
          generator_->weight(draws ? "image_head.weight" : "text_head.weight"),
          generator_->weight(draws ? "image_head.bias" : "text_head.bias"), Epilogue::kNone, nullptr,
@@ -337,34 +367,44 @@ void Decoder::reorder(const std::vector<int32_t>& from) {
 
 namespace {
 
-std::vector<float> read_matrix(Generator& generator, const char* name) {
+std::vector<float> read_weight(Generator& generator, const char* name) {
   ParameterList& parameters = generator.parameters();
   return parameters.read(parameters.index_of(name));
 }
 
 }  // namespace
 
+std::vector<float> modality_of(Generator& generator, Segment segment) {
+  const auto C = static_cast<size_t>(generator.config().hidden);
+  if (!generator.config().modality) return std::vector<float>(C, 0.0f);
+  const std::vector<float> both = read_weight(generator, "modality.weight");
+  const size_t start = segment == Segment::kText ? 0 : C;
+  return {both.begin() + static_cast<std::ptrdiff_t>(start),
+          both.begin() + static_cast<std::ptrdiff_t>(start + C)};
+}
+
 Tensor image_offsets(Generator& generator) {
   const int64_t g = generator.config().grid, C = generator.config().hidden;
-  const std::vector<float> row = read_matrix(generator, "row_position.weight");
-  const std::vector<float> column = read_matrix(generator, "column_position.weight");
-  const std::vector<float> modality = read_matrix(generator, "modality.weight");
-  std::vector<float> offsets(static_cast<size_t>(g * g * C));
-  for (int64_t p = 0; p < g * g; ++p) {
+  const int64_t first = generator.config().first_place();
+  const std::vector<float> row = read_weight(generator, "row_position.weight");
+  const std::vector<float> column = read_weight(generator, "column_position.weight");
+  const std::vector<float> modality = modality_of(generator, Segment::kImage);
+  std::vector<float> offsets(static_cast<size_t>(g * g * C), 0.0f);
+  for (int64_t p = 0; p + first < g * g; ++p) {
     for (int64_t c = 0; c < C; ++c) {
       // the order of stream_embedding: the embedding comes on top of this sum
-      offsets[static_cast<size_t>(p * C + c)] = row[static_cast<size_t>(p / g * C + c)] +
-                                                column[static_cast<size_t>(p % g * C + c)] +
-                                                modality[static_cast<size_t>(C + c)];
+      offsets[static_cast<size_t>((p + first) * C + c)] =
+          row[static_cast<size_t>(p / g * C + c)] + column[static_cast<size_t>(p % g * C + c)] +
+          modality[static_cast<size_t>(c)];
     }
   }
   return generator.backend().upload(offsets.data(), DType::kFloat32, {g * g, C});
 }
 
 Tensor text_offsets(Generator& generator) {
-  const int64_t t = generator.config().text_length, C = generator.config().hidden;
-  const std::vector<float> position = read_matrix(generator, "text_position.weight");
-  const std::vector<float> modality = read_matrix(generator, "modality.weight");
+  const int64_t t = generator.config().embedded_text(), C = generator.config().hidden;
+  const std::vector<float> position = read_weight(generator, "text_position.weight");
+  const std::vector<float> modality = modality_of(generator, Segment::kText);
   std::vector<float> offsets(static_cast<size_t>(t * C));
   for (int64_t j = 0; j < t; ++j) {
     for (int64_t c = 0; c < C; ++c) {

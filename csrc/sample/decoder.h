@@ -4,6 +4,7 @@
 #include <functional>
 #include <vector>
 
+#include "kernels/attention_pattern.h"
 #include "model/generator.h"
 
 namespace vilg {
@@ -23,13 +24,14 @@ class Decoder {
 
   void clear_prefix() { prefix_length_ = 0; }
   // Prefix tokens whose hidden states start as `x` (m, C), overwritten by the last block's output.
-  // Each sees the whole prefix so far and all m.
+  // Each sees the whole prefix so far and all m, or only those before it where text is causal.
   void extend_prefix(const Tensor& x, int64_t m, const StopFlag* stop);
   // The whole image as prefix (image to text): IMG and the image tokens with their sparse pattern.
   void image_prefix(const std::vector<int32_t>& image, const StopFlag* stop);
-  // Where the next step() stands. Text to image: the raster position p. Image to text: the text
-  // position j. Goes into memory of the device, where step() reads it, so that a recorded step can
-  // be run again at another place.
+  // Where the next step() stands. Text to image: the place in the grid as attention sees it, which
+  // is the raster position p of the token unless the model's first place is another
+  // (GeneratorConfig::first_place). Image to text: the text position j. Goes into memory of the
+  // device, where step() reads it, so that a recorded step can be run again at another place.
   void move_to(int64_t position);
   const int32_t* position() const { return place_.as<int32_t>(); }
   // One new token a row, x (rows, C).
@@ -58,6 +60,10 @@ class Decoder {
               Epilogue epilogue, const void* residual, OpContext& context);
   void run_blocks(const Tensor& x, int64_t m, OpContext& context,
                   const std::function<Tensor(int64_t)>& attend);
+  // x += linear(branch), which goes through a norm first where the block has one there.
+  void add_branch(const Tensor& x, const Tensor& branch, int64_t m, Parameter& weight,
+                  Parameter& bias, Parameter* norm_weight, Parameter* norm_bias,
+                  OpContext& context);
   void write_prefix(const LayerCache& cache, int64_t tokens, OpContext& context);
   void write_own(const LayerCache& cache, const int32_t* slot, OpContext& context);
   CacheWriteParams cache_write(int64_t tokens) const;
@@ -81,9 +87,11 @@ class Decoder {
   std::array<int64_t, kNumPatterns> place_offsets_{};  // 0: no layer has this pattern
 };
 
-// position tables of the decode steps, float32: row p is row_position + column_position +
-// modality[1] (image), or text_position + modality[0] (text)
+// position tables of the decode steps, float32: the row of image token p's place in the grid is
+// row_position + column_position + modality[1], row j of the text text_position + modality[0]
 Tensor image_offsets(Generator& generator);
 Tensor text_offsets(Generator& generator);
+// What every token of a segment is told of it (C): zeros where the model has no such embedding.
+std::vector<float> modality_of(Generator& generator, Segment segment);
 
 }  // namespace vilg

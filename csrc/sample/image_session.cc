@@ -1,12 +1,15 @@
 #include "sample/image_session.h"
 
+#include <algorithm>
+
 namespace vilg {
 namespace {
 
-int64_t count_valid(const std::vector<uint8_t>& valid) {
-  int64_t count = 0;
-  for (uint8_t v : valid) count += v != 0;
-  return count;
+// Tokens that all candidates share and see in every layer: the text, and IMG or what has its place.
+int64_t prefix_length(const GeneratorConfig& config, const std::vector<uint8_t>& valid) {
+  int64_t text = config.text_length;
+  if (!config.padding_seen) text -= std::count(valid.begin(), valid.end(), 0);
+  return text + (config.text_starts_image ? 0 : 1);
 }
 
 }  // namespace
@@ -18,7 +21,8 @@ ImageSession::ImageSession(std::shared_ptr<Generator> generator, std::vector<int
       text_(std::move(text)),
       text_valid_(std::move(text_valid)),
       options_(options),
-      decoder_(*generator_, Direction::kTextToImage, rows, count_valid(text_valid_) + 1) {
+      decoder_(*generator_, Direction::kTextToImage, rows,
+               prefix_length(generator_->config(), text_valid_)) {
   const GeneratorConfig& config = generator_->config();
   const std::vector<int32_t> no_image(static_cast<size_t>(config.image_length()), 0);
   generator_->transformer().check(
@@ -36,22 +40,46 @@ ImageSession::ImageSession(std::shared_ptr<Generator> generator, std::vector<int
 }
 
 void ImageSession::prefill(const StopFlag* stop) {
-  const int64_t C = generator_->config().hidden;
+  const GeneratorConfig& config = generator_->config();
   Backend& backend = generator_->backend();
   OpContext context = backend.context(stop);
   // weights are read here and not in the constructor, which runs while others may train them
   offsets_ = image_offsets(*generator_);
   decoder_.clear_prefix();  // what an earlier call, stopped half-way, has left
-  // PAD is nobody's key: only the valid tokens run, each with its own position
-  const Tensor offsets = text_offsets(*generator_);
+  const std::vector<int32_t> text = generator_->transformer().text_tokens(text_);
   std::vector<int32_t> ids;
   std::vector<int64_t> positions;
-  for (size_t j = 0; j < text_.size(); ++j) {
-    if (!text_valid_[j]) continue;
-    ids.push_back(text_[j]);
+  for (size_t j = 0; j < text.size(); ++j) {
+    // PAD that is nobody's key does not run
+    if (!config.padding_seen && !text_valid_[j]) continue;
+    ids.push_back(text[j]);
     positions.push_back(static_cast<int64_t>(j));
   }
+  const Tensor x = embed_text(ids, positions, context);
+  // with a first place that is not the first token's, the last text token has that one
+  const int64_t C = config.hidden, m = x.dim(0) - config.first_place();
+  decoder_.extend_prefix(x, m, stop);
+  if (!config.text_starts_image) {
+    start_image(stop);
+  } else if (config.first_place() == 0) {
+    share_logits(Tensor::wrap(x.f32() + (m - 1) * C, DType::kFloat32, {1, C}), stop);
+  } else {
+    const size_t row_bytes = static_cast<size_t>(C) * sizeof(float);
+    for (int64_t r = 0; r < rows(); ++r) {
+      backend.copy(x_.f32() + r * C, x.f32() + m * C, row_bytes);
+    }
+    decoder_.move_to(0);
+    decoder_.step(x_, stop);
+    decoder_.head(x_, rows(), logits_, stop);
+  }
+}
+
+Tensor ImageSession::embed_text(std::span<const int32_t> ids, std::span<const int64_t> positions,
+                                OpContext& context) {
+  Backend& backend = generator_->backend();
+  const Tensor offsets = text_offsets(*generator_);
   const auto m = static_cast<int64_t>(ids.size());
+  const int64_t C = generator_->config().hidden;
   const Tensor device_ids = backend.upload(ids.data(), DType::kInt32, {m});
   const Tensor x = decoder_.hidden(m);
   const Tensor& table = generator_->weight("text_embedding.weight").value;
@@ -64,24 +92,27 @@ void ImageSession::prefill(const StopFlag* stop) {
     gather.rows = 1, gather.size = table.dim(0), gather.dim = C;
     backend.ops().gather(gather, context);
   }
-  decoder_.extend_prefix(x, m, stop);
+  return x;
+}
 
-  // IMG sees the text and itself, and is the same for every candidate
+// IMG sees the text and itself, and is the same for every candidate.
+void ImageSession::start_image(const StopFlag* stop) {
   const Tensor start = decoder_.hidden(1);
-  const std::vector<float> image_start =
+  std::vector<float> row =
       generator_->parameters().read(generator_->parameters().index_of("image_start"));
-  const std::vector<float> modality =
-      generator_->parameters().read(generator_->parameters().index_of("modality.weight"));
-  std::vector<float> row(static_cast<size_t>(C));
-  for (size_t c = 0; c < row.size(); ++c)
-    row[c] = image_start[c] + modality[static_cast<size_t>(C) + c];
-  backend.copy_in(start.data(), row.data(), row.size() * sizeof(float));
+  const std::vector<float> modality = modality_of(*generator_, Segment::kImage);
+  for (size_t c = 0; c < row.size(); ++c) row[c] += modality[c];
+  generator_->backend().copy_in(start.data(), row.data(), row.size() * sizeof(float));
   decoder_.extend_prefix(start, 1, stop);
-  decoder_.head(start, 1, logits_, stop);
+  share_logits(start, stop);
+}
+
+void ImageSession::share_logits(const Tensor& x, const StopFlag* stop) {
+  decoder_.head(x, 1, logits_, stop);
   const auto row_bytes = static_cast<size_t>(generator_->config().image_vocab) * sizeof(float);
   for (int64_t r = 1; r < rows(); ++r) {
-    backend.copy(logits_.as<char>() + static_cast<size_t>(r) * row_bytes, logits_.data(),
-                 row_bytes);
+    generator_->backend().copy(logits_.as<char>() + static_cast<size_t>(r) * row_bytes,
+                               logits_.data(), row_bytes);
   }
 }
 
@@ -135,7 +166,8 @@ void ImageSession::next_token(const StopFlag* stop) {
   decoder_.head(x_, rows(), logits_, stop);
   // a stop in the middle of a token repeats it from its embedding; once drawn, it counts
   OpContext unstoppable = backend.context(nullptr);
-  draw(1, false, unstoppable);
+  // the decoder's place is that of the token before the one that is drawn, counted from the first
+  draw(static_cast<uint64_t>(1 - generator_->config().first_place()), false, unstoppable);
 }
 
 int64_t ImageSession::step(int64_t count, const StopFlag* stop) {
@@ -151,7 +183,7 @@ int64_t ImageSession::step(int64_t count, const StopFlag* stop) {
       OpContext context = backend.context(nullptr);
       draw(0, true, context);
     } else {
-      decoder_.move_to(position_ - 1);
+      decoder_.move_to(position_ - 1 + generator_->config().first_place());
       // the first time unrecorded: libraries choose their algorithms when they first see a shape
       if (position_ > 1 && recordable_ && !recorded_) {
         recorded_ = backend.record([&] { next_token(nullptr); });

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "sample/decoder.h"
@@ -36,7 +37,14 @@ class ImageSession {
   size_t cache_bytes() const { return decoder_.cache_bytes(); }
 
  private:
+  // The prompt, and what starts the image: logits_ are then those of the first image token.
   void prefill(const StopFlag* stop);
+  // Hidden states of text tokens, each at its own position, (tokens, C).
+  Tensor embed_text(std::span<const int32_t> ids, std::span<const int64_t> positions,
+                    OpContext& context);
+  void start_image(const StopFlag* stop);
+  // The logits of one hidden state (1, C) as those of every candidate.
+  void share_logits(const Tensor& x, const StopFlag* stop);
   // The token drawn last runs through the blocks and predicts the next, which is drawn: one step.
   void next_token(const StopFlag* stop);
   // At the decoder's position + `ahead`, or at `ahead` where `from_start`.

@@ -17,6 +17,7 @@ TextSession::TextSession(std::shared_ptr<Generator> generator, std::vector<int32
       options_(options),
       decoder_(*generator_, Direction::kImageToText, rows,
                generator_->config().image_length() + 1) {
+  generator_->transformer().check(Direction::kImageToText);
   const GeneratorConfig& config = generator_->config();
   const auto in_vocabulary = [&](const char* name, int32_t id) {
     VILG_CHECK(id >= 0 && id < config.text_vocab, kInvalidArgument,

@@ -64,6 +64,63 @@ VILG_TEST(generator_matches_the_reference_model) {
   }
 }
 
+// The loss's slope along a direction of every weight of its own, with what public generators have.
+VILG_TEST(generator_variants_have_the_derivative_as_gradient) {
+  GeneratorConfig norms = tiny_config();
+  norms.layers = 3, norms.grid = 3;
+  norms.sandwich_norm = norms.double_final_norm = norms.causal_text = true;
+  norms.patterns = {Pattern::kConv, Pattern::kRow, Pattern::kColumn};
+  GeneratorConfig repeated = norms;
+  repeated.modality = false;
+  repeated.text_starts_image = repeated.padding_seen = true;
+  repeated.padding_ids = 30;
+  repeated.repeated_start = repeated.wrapped_window = true;
+  const std::vector<int32_t> text{1, 7, 9, 2, 0, 0}, image{3, 1, 4, 1, 5, 9, 2, 6, 5};
+  const std::vector<uint8_t> valid{1, 1, 1, 1, 0, 0};
+  const TokenBatch batch{.text = text, .text_valid = valid, .image = image, .batch = 1};
+  for (Backend* backend : backends()) {
+    for (const GeneratorConfig& config : {norms, repeated}) {
+      Generator model(*backend, config, DType::kFloat32);
+      ParameterList& parameters = model.parameters();
+      parameters.initialize(5);
+      for (size_t i = 0; i < parameters.specs().size(); ++i) {
+        // branches must not be small, for their norms would bend the loss within a step
+        std::vector<float> values = parameters.read(i);
+        const bool matrix = parameters.specs()[i].shape.rank() > 1;
+        const std::vector<float> noise = random_floats(values.size(), static_cast<uint32_t>(i) + 9);
+        for (size_t k = 0; k < values.size(); ++k) {
+          values[k] = matrix ? 15 * values[k] : values[k] + 0.1f * noise[k];
+        }
+        parameters.load(i, values.data(), DType::kFloat32);
+      }
+      make_gradients(parameters);
+      model.accumulate_gradients(batch, Direction::kTextToImage, {}, DType::kFloat32);
+      for (size_t i = 0; i < parameters.specs().size(); ++i) {
+        const std::vector<float> values = parameters.read(i), gradient = parameters.read(i, true);
+        const std::vector<float> way = random_floats(values.size(), static_cast<uint32_t>(i) + 77);
+        double slope = 0;
+        for (size_t k = 0; k < way.size(); ++k) slope += static_cast<double>(way[k]) * gradient[k];
+        const double step = 1e-3;
+        const auto loss_at = [&](double distance) {
+          std::vector<float> moved = values;
+          for (size_t k = 0; k < way.size(); ++k) {
+            moved[k] += static_cast<float>(distance * way[k]);
+          }
+          parameters.load(i, moved.data(), DType::kFloat32);
+          return model.forward(batch, Direction::kTextToImage).loss;
+        };
+        const double numeric = (loss_at(step) - loss_at(-step)) / (2 * step);
+        parameters.load(i, values.data(), DType::kFloat32);
+        // the loss is a mean of float32 numbers of about 4, each off by some 1e-6: divided by the
+        // steps that is 1e-3; third derivatives add step^2 times what their size is
+        EXPECT(std::abs(numeric - slope) < 4e-3 * std::max(1.0, std::abs(slope)),
+               "%s %s: %g, not %g", backend->device(), parameters.specs()[i].name.c_str(), slope,
+               numeric);
+      }
+    }
+  }
+}
+
 // Layers that run again give the bits that they gave the first time, from less memory.
 VILG_TEST(generator_recomputed_gradients_have_the_same_bits) {
   const Fixture expected("generator-tiny/expected.safetensors");

@@ -28,9 +28,8 @@ void check_groups(const ParameterList& parameters, const OptimizerOptions& optio
                    (!group.weight_decay || *group.weight_decay >= 0),
                kInvalidArgument, "Expected a learning rate scale and a decay of at least 0");
     for (const std::string& pattern : group.weights) {
-      const bool found = std::ranges::any_of(specs, [&](const ParameterSpec& spec) {
-        return matches_name(pattern, spec.name);
-      });
+      const bool found = std::ranges::any_of(
+          specs, [&](const ParameterSpec& spec) { return matches_name(pattern, spec.name); });
       VILG_CHECK(found, kInvalidArgument,
                  "Expected the name of weights in a group, received \"%s\", which none of %zu "
                  "from %s to %s has",
@@ -40,7 +39,8 @@ void check_groups(const ParameterList& parameters, const OptimizerOptions& optio
   }
   const bool trains = std::ranges::any_of(
       specs, [&](const ParameterSpec& spec) { return !is_frozen(options, spec.name); });
-  VILG_CHECK(trains, kInvalidArgument, "Expected groups that leave weights to train, all are frozen");
+  VILG_CHECK(trains, kInvalidArgument,
+             "Expected groups that leave weights to train, all are frozen");
 }
 
 }  // namespace

@@ -99,7 +99,7 @@ function modelRows(facts: ModelFacts): [string, string][] {
     ['trained for', facts.trainedFor.join(', ')],
     [
       'generator',
-      `${millions(generator.parameters)} parameters: ${layers} layers, ${hidden} hidden units, ${heads} heads, ${attention} attention, ` +
+      `${millions(generator.parameters)} parameters: ${layers} layers, ${hidden} hidden units, ${heads} heads, ${typeof attention === 'string' ? attention : 'layer by layer'} attention, ` +
         `window ${kernel}, ${textLength} text tokens, ${grid} x ${grid} image tokens`,
     ],
     [

@@ -2,7 +2,7 @@ import type { NativeMatcherConfig } from '../../types/native-models.d.ts'
 import { expectInteger, expectNumber, expectOneOf, outOfRange, rejectUnknownKeys } from '../validate.ts'
 import { type Calibration, DEFAULT_CALIBRATION } from './calibration.ts'
 import { checkConfigKeys } from './config-file.ts'
-import { checkStreamConfig, STREAM_KEYS, type StreamConfig } from './generator-config.ts'
+import { checkStreamConfig, nativeAttention, STREAM_KEYS, type StreamConfig } from './generator-config.ts'
 
 /** What a matcher is: the `config.json` of its folder. Both towers have `layers`, `hidden` and `heads`. */
 export interface MatcherConfig extends StreamConfig {
@@ -41,5 +41,5 @@ function checkCalibration(name: string, given: Calibration): Calibration {
 /** The configuration as the native side takes it. */
 export function nativeMatcherConfig(config: Required<MatcherConfig>): NativeMatcherConfig {
   const { model: _, calibration: _calibration, attention, ...sizes } = config
-  return { ...sizes, fullAttention: attention === 'full' }
+  return { ...sizes, ...nativeAttention(attention) }
 }

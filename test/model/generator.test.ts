@@ -22,7 +22,20 @@ test('a fresh generator: sizes, names, seeds', async (t) => {
   const { hidden: H, layers: L, textVocab: Vt, imageVocab: Vz, textLength: M, grid: g } = tinyConfig()
   const block = 12 * H * H + 13 * H
   t.is(one.parameterCount, 2 * (Vt + Vz) * H + Vt + Vz + H * (1 + M + 2 * g + 2) + L * block + 2 * H)
-  t.deepEqual(one.config, { ...tinyConfig(), model: 'ernie-vilg-generator', attention: 'sparse' })
+  t.deepEqual(one.config, {
+    ...tinyConfig(),
+    model: 'ernie-vilg-generator',
+    attention: 'sparse',
+    modality: true,
+    causalText: false,
+    imageStart: 'token',
+    repeatedStart: false,
+    wrappedWindow: false,
+    sandwichNorm: false,
+    doubleFinalNorm: false,
+    padding: 'hidden',
+    paddingIds: 0,
+  })
   t.true(Object.isFrozen(one.config))
   t.is(one.device, 'cpu')
   t.is(one.precision, 'float32')
@@ -51,9 +64,18 @@ test('unknown, missing and impossible fields of a config are refused by name', a
   await refuses(t, create({ kernel: 4 }), 'ERR_VILG_INVALID_ARGUMENT', 'odd')
   await refuses(t, create({ attention: 'dense' }), 'ERR_VILG_INVALID_ARGUMENT', 'sparse', 'full', 'dense')
   await refuses(t, create({ model: 'vqgan' }), 'ERR_VILG_INVALID_ARGUMENT', 'ernie-vilg-generator')
-  await refuses(t, create({ sandwichNorm: true }), 'ERR_VILG_UNSUPPORTED', 'sandwichNorm')
-  await using without = await Generator.create({ ...tinyConfig(), sandwichNorm: false } as GeneratorConfig)
-  t.false('sandwichNorm' in without.config)
+  await refuses(t, create({ latentHead: true }), 'ERR_VILG_UNSUPPORTED', 'latentHead')
+  await using without = await Generator.create({ ...tinyConfig(), latentHead: false } as GeneratorConfig)
+  t.false('latentHead' in without.config)
+  const invalid = 'ERR_VILG_INVALID_ARGUMENT'
+  await refuses(t, create({ attention: ['row'] }), invalid, 'attention', 'each of 5 layers')
+  await refuses(t, create({ attention: ['row', 'row', 'row', 'row', 'all'] }), invalid, 'attention[4]')
+  await refuses(t, create({ sandwichNorm: 1 }), invalid, 'sandwichNorm')
+  await refuses(t, create({ imageStart: 'text' }), invalid, 'imageStart', 'causalText')
+  await refuses(t, create({ imageStart: 'text', causalText: true }), invalid, 'padding')
+  await refuses(t, create({ repeatedStart: true }), invalid, 'repeatedStart', 'imageStart')
+  await refuses(t, create({ paddingIds: 3 }), invalid, 'paddingIds', 'padding')
+  await refuses(t, create({ padding: 'seen', paddingIds: 13 }), invalid, 'paddingIds', '12')
   for (const bad of [undefined, null, 3, 'ernie-vilg-10b', []]) {
     await refuses(t, () => Generator.create(bad as never), 'ERR_VILG_INVALID_ARGUMENT', 'config')
   }
