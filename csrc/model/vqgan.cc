@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "autograd/device_double.h"
+#include "model/wavelet.h"
 
 namespace vilg {
 namespace {
@@ -136,7 +137,7 @@ std::vector<ParameterSpec> vqgan_parameters(const VqganConfig& c) {
     if (level != 0) writer.convolution(at + ".upsample.conv", channels, channels, 3);
   }
   writer.norm("decoder.norm_out", channels);
-  writer.convolution("decoder.conv_out", c.image_channels, channels, 3);
+  writer.convolution("decoder.conv_out", c.output_channels(), channels, 3);
 
   const bool gumbel = c.quantizer == Quantizer::kGumbel;
   if (gumbel) writer.convolution("quantize.proj", c.codebook_size, c.latent_channels, 1);
@@ -380,7 +381,7 @@ std::vector<float> Vqgan::decode(std::span<const int32_t> indices, int64_t batch
   check_indices(indices, batch, rows, columns);
   const int64_t codes = rows * columns;
   const int64_t side = config_.reduction();
-  const int64_t pixels = codes * side * side, size = pixels * config_.image_channels;
+  const int64_t pixels = codes * side * side, size = pixels * config_.output_channels();
   std::vector<float> images(static_cast<size_t>(batch * size));
   const int64_t together = std::max<int64_t>(1, kPassPixels / pixels);
   for (int64_t first = 0; first < batch; first += together) {
@@ -393,7 +394,15 @@ std::vector<float> Vqgan::decode(std::span<const int32_t> indices, int64_t batch
     backend().copy_out(images.data() + first * size, pictures->data.data(),
                        pictures->data.size_bytes());
   }
-  return images;
+  if (!config_.wavelet) return images;
+  std::vector<float> larger(images.size());
+  for (int64_t b = 0; b < batch; ++b) {
+    const auto part = [&](std::vector<float>& all) {
+      return std::span(all).subspan(static_cast<size_t>(b * size), static_cast<size_t>(size));
+    };
+    inverse_haar(part(larger), part(images), config_.image_channels, rows * side, columns * side);
+  }
+  return larger;
 }
 
 VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t batch,
@@ -404,6 +413,9 @@ VqganLosses Vqgan::accumulate_gradients(std::span<const float> images, int64_t b
   VILG_CHECK(config_.quantizer == Quantizer::kNearest, kUnsupported,
              "Training is implemented for the nearest quantizer; this image tokenizer has the "
              "gumbel quantizer, which can encode and decode");
+  VILG_CHECK(!config_.wavelet, kUnsupported,
+             "Training is implemented for decoders of pictures; this image tokenizer's gives "
+             "wavelets, and can encode and decode");
   check_trainable();
   for (const float weight :
        {weights.reconstruction, weights.absolute, weights.commitment, weights.codebook}) {

@@ -24,7 +24,9 @@ struct VqganConfig {
   int64_t latent_channels = 256;
   int64_t codebook_size = 8192, codebook_dim = 256;
   int64_t image_channels = 3;
+  bool wavelet = false;  // the decoder gives the Haar transform of pictures of twice the side
 
+  int64_t output_channels() const { return wavelet ? 4 * image_channels : image_channels; }
   int64_t levels() const { return static_cast<int64_t>(multipliers.size()); }
   int64_t level_channels(int64_t level) const {
     return channels * multipliers[static_cast<size_t>(level)];
@@ -81,7 +83,8 @@ class Vqgan final : public ImageTokenizer {
   // --- the parts, on a tape; pictures (B, height, width, 3), latents (B, h, w, .) ---
   // What the quantizer reads: encoder and quant_conv, (B, h, w, D).
   Value encode(Tape& tape, const Value& images);
-  // (B, h, w, D), codes or what an end-to-end generator makes of them, to pictures.
+  // (B, h, w, D), codes or what an end-to-end generator makes of them, to pictures, or to their
+  // wavelet transforms.
   Value decode(Tape& tape, const Value& latents);
   // indices (B*h*w) to latents
   Value lookup(Tape& tape, const Tensor& indices, int64_t batch, int64_t rows, int64_t columns);
@@ -92,7 +95,7 @@ class Vqgan final : public ImageTokenizer {
   // prequant: the encoder's vectors (B, codebookDim, h, w)
   Encoding encode(std::span<const float> images, int64_t batch, int64_t height, int64_t width,
                   const StopFlag* stop = nullptr) override;
-  // not clamped
+  // not clamped; of twice the side where the decoder gives wavelets
   std::vector<float> decode(std::span<const int32_t> indices, int64_t batch, int64_t rows,
                             int64_t columns, const StopFlag* stop = nullptr) override;
 

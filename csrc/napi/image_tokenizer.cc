@@ -24,6 +24,7 @@ VqganConfig vqgan_config(const Argument& argument) {
   config.attention_resolutions = argument["attentionResolutions"].integers(1, kMaxSize);
   config.latent_channels = size("latentChannels");
   config.codebook_size = size("codebookSize"), config.codebook_dim = size("codebookDim");
+  config.wavelet = argument["wavelet"].boolean();
   config.validate();
   return config;
 }

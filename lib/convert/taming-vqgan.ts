@@ -18,7 +18,10 @@ const usualResolution = 256
 const nearestCodebook = 'quantize.embedding.weight'
 const gumbelCodebook = 'quantize.embed.weight'
 
-/** VQGAN of taming-transformers, with its nearest and its gumbel quantizer; minDALL-E's and ru-dalle's tokenizers have the same keys. */
+/**
+ * VQGAN of taming-transformers, with its nearest and its gumbel quantizer; minDALL-E's and ru-dalle's tokenizers have the same keys, but for
+ * ru-dalle's decoder of wavelets (rudalle/vae/decoder_dwt.py), which is a decoder within one.
+ */
 export const tamingVqgan: Family = {
   title: 'VQGAN of taming-transformers',
 
@@ -54,12 +57,20 @@ export const tamingVqgan: Family = {
       }),
     )
     if (given !== undefined) checkAgainst(source, sizes, given)
-    const tensors = requireTensors(source, prefix, imageTokenizerTensors(sizes))
+    const needed = imageTokenizerTensors(sizes)
+    const stored = (name: string) => (sizes.wavelet === true ? inWaveletDecoder(name) : name)
+    requireTensors(source, prefix, new Map([...needed].map(([name, shape]) => [stored(name), shape])))
+    const tensors = new Map([...needed.keys()].map((name) => [name, prefix + stored(name)]))
     return { config, tensors, notes }
   },
 }
 
 type Sizes = Parameters<typeof imageTokenizerTensors>[0]
+
+/** Where the wavelet decoder's file has a tensor. */
+function inWaveletDecoder(name: string): string {
+  return name.replace(/^(decoder\.|post_quant_conv\.)/, 'decoder.$1')
+}
 
 /** Everything that the shapes of the weights say. */
 function sizesOf(source: TensorSource, prefix: string): Sizes {
@@ -97,6 +108,7 @@ function sizesOf(source: TensorSource, prefix: string): Sizes {
     latentChannels: shape('encoder.conv_out.weight', 4)[0]!,
     codebookSize: codebookSize!,
     codebookDim: codebookDim!,
+    wavelet: has('decoder.decoder.conv_in.weight'),
   }
 }
 
@@ -145,11 +157,12 @@ function checkAgainst(
   const wanted: Record<string, unknown> = {
     double_z: false,
     in_channels: 3,
-    out_ch: 3,
     ch: sizes.channels,
     ch_mult: sizes.multipliers,
     num_res_blocks: sizes.residualBlocks,
     z_channels: sizes.latentChannels,
+    // the wavelet decoder's code puts 12 in place of what its file says
+    out_ch: 3,
     n_embed: sizes.codebookSize,
     embed_dim: sizes.codebookDim,
     // sides that no level has are without meaning there

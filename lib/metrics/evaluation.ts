@@ -1,4 +1,5 @@
-import { pixelsToTensor, tensorToPixels } from '../data/image.ts'
+import { VilgError } from '../errors.ts'
+import { pixelsToTensor, type RgbImage, tensorToPixels } from '../data/image.ts'
 import type { ImageTextPair } from '../data/pairs.ts'
 import { CounterRandom } from '../data/random.ts'
 import type { ErnieVilg } from '../model/ernie-vilg.ts'
@@ -172,6 +173,12 @@ async function reconstruct(
 ) {
   const { imageTokenizer } = model
   const { resolution: side } = imageTokenizer.config
+  if (imageTokenizer.decodedSide !== side) {
+    throw new VilgError(
+      'ERR_VILG_UNSUPPORTED',
+      `Expected an image tokenizer whose pictures keep their size, received one that makes ${side} pixels a side ${imageTokenizer.decodedSide}`,
+    )
+  }
   let sum = 0
   for (let first = 0; first < pairs.length; first += imagesPerPass) {
     const part = pairs.slice(first, first + imagesPerPass)

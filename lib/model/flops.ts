@@ -29,7 +29,7 @@ export function vqganDecodeFlops(config: VqganConfig): number {
       stack.convolution(outs, outs, 3)
     }
   }
-  stack.convolution(ins, 3, 3)
+  stack.convolution(ins, config.wavelet === true ? 12 : 3, 3)
   return stack.flops
 }
 

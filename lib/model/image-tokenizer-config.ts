@@ -1,5 +1,5 @@
 import type { NativeImageTokenizerConfig } from '../../types/native-models.d.ts'
-import { expectInteger, expectOneOf, outOfRange, typeMismatch } from '../validate.ts'
+import { expectBoolean, expectInteger, expectOneOf, outOfRange, typeMismatch } from '../validate.ts'
 import { checkConfigKeys, type ConfigKeys } from './config-file.ts'
 import { checkDvaeConfig, type DvaeConfig } from './dvae-config.ts'
 
@@ -35,6 +35,11 @@ export interface VqganConfig {
   codebookSize: number
   /** Elements of a code. */
   codebookDim: number
+  /**
+   * The decoder gives the Haar wavelet transform of pictures of twice the side, as that of ru-dalle's DWT file does; false unless given.
+   * Such a tokenizer encodes and decodes, and is not trained.
+   */
+  wavelet?: boolean
 }
 
 const keys: ConfigKeys = {
@@ -49,6 +54,7 @@ const keys: ConfigKeys = {
     'latentChannels',
     'codebookSize',
     'codebookDim',
+    'wavelet',
   ],
   unsupported: [],
 }
@@ -87,6 +93,7 @@ export function checkVqganConfig(config: unknown): Readonly<Required<VqganConfig
     latentChannels: size('latentChannels', 2 ** 14),
     codebookSize: size('codebookSize', 2 ** 24),
     codebookDim: size('codebookDim', 2 ** 14),
+    wavelet: expectBoolean(`wavelet of ${name}`, given.wavelet ?? false),
   }
   checkTogether(name, checked)
   return Object.freeze(checked)
@@ -115,6 +122,12 @@ function checkTogether(name: string, config: Required<VqganConfig>): void {
 /** Pixels of a side to one token. */
 export function reductionOf(config: Pick<VqganConfig, 'multipliers'> | Pick<DvaeConfig, 'groups'>): number {
   return 2 ** (('multipliers' in config ? config.multipliers.length : config.groups) - 1)
+}
+
+/** Side of the pictures that tokens are decoded to, which is that of the pictures they are made of unless the decoder gives wavelets. */
+export function decodedSideOf(config: ImageTokenizerConfig): number {
+  const { resolution = 256 } = config
+  return config.model !== 'dvae' && config.wavelet === true ? 2 * resolution : resolution
 }
 
 /** The configuration as the native side takes it. */

@@ -74,6 +74,6 @@ export function imageTokenizerTensors(sizes: Sizes): Map<string, readonly number
     if (i > 0) convolution(`${name}.upsample.conv`, widths[i]!, widths[i]!, 3)
   }
   norm('decoder.norm_out', widths[0]!)
-  convolution('decoder.conv_out', widths[0]!, 3, 3)
+  convolution('decoder.conv_out', widths[0]!, sizes.wavelet === true ? 12 : 3, 3)
   return tensors
 }

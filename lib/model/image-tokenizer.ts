@@ -8,6 +8,7 @@ import { checkSignal } from '../native/call.ts'
 import { expectInteger, expectNumber, expectTypedArray, outOfRange, rejectUnknownKeys } from '../validate.ts'
 import {
   checkImageTokenizerConfig,
+  decodedSideOf,
   type ImageTokenizerConfig,
   nativeImageTokenizerConfig,
   reductionOf,
@@ -55,10 +56,13 @@ const kind: ModelKind<Readonly<Required<ImageTokenizerConfig>>, NativeImageToken
 export class ImageTokenizer extends Model<ImageTokenizerConfig, NativeImageTokenizer> {
   /** Tokens a side of a picture. */
   readonly grid: number
+  /** Side of the pictures of {@link decode}: the `resolution`, and twice that where the decoder gives wavelets. */
+  readonly decodedSide: number
 
   private constructor(config: Readonly<Required<ImageTokenizerConfig>>, handle: NativeImageTokenizer) {
     super('ImageTokenizer', config, handle)
     this.grid = config.resolution / reductionOf(config)
+    this.decodedSide = decodedSideOf(config)
   }
 
   /**
@@ -104,7 +108,7 @@ export class ImageTokenizer extends Model<ImageTokenizerConfig, NativeImageToken
    * Tokens to pictures.
    *
    * @param indices B x n, 0 to codebookSize - 1
-   * @returns B x 3 x S x S; the network of a vqgan may leave [-1, 1], which is not clamped
+   * @returns B x 3 x S x S, S the {@link decodedSide}; the network of a vqgan may leave [-1, 1], which is not clamped
    * @throws ERR_VILG_SHAPE_MISMATCH; ERR_VILG_INVALID_ARGUMENT for ids out of range, detached and shared arrays; ERR_VILG_DISPOSED
    */
   async decode(indices: Int32Array, options: CountOptions = {}): Promise<Float32Array> {

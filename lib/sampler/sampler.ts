@@ -281,7 +281,7 @@ export class Sampler {
     report?: Report,
   ): Promise<RgbImage[]> {
     const { imageTokenizer } = this.#model
-    const side = imageTokenizer.config.resolution
+    const side = imageTokenizer.decodedSide
     const n = tokens.length / count
     const images: RgbImage[] = []
     for (let first = 0; first < count; first += imagesPerDecode) {
