@@ -153,7 +153,17 @@ export {
 export { type BundleInfo, type Task, TASKS } from './model/bundle-file.ts'
 export { type BundleParts, ErnieVilg } from './model/ernie-vilg.ts'
 export { type DirectionOptions, type ForwardResult, Generator } from './model/generator.ts'
-export { type Attention, ATTENTIONS, type GeneratorConfig } from './model/generator-config.ts'
+export { assembleBundle } from './model/assemble-bundle.ts'
+export {
+  type Attention,
+  ATTENTIONS,
+  type GeneratorConfig,
+  type GeneratorVariant,
+  type ImageStart,
+  IMAGE_STARTS,
+  type Padding,
+  PADDINGS,
+} from './model/generator-config.ts'
 export {
   type CountOptions,
   ImageTokenizer,

@@ -3,6 +3,7 @@ import { VilgError } from '../errors.ts'
 import { packageFolder } from '../native/binding.ts'
 import { interruptible, InterruptedError } from '../trainer/interrupt.ts'
 import { addAnswer } from './answer.ts'
+import { addBundle } from './bundle.ts'
 import { addCaption } from './caption.ts'
 import type { CliContext, CliStreams } from './context.ts'
 import { addConvert } from './convert.ts'
@@ -77,6 +78,7 @@ Examples:
     addTrain,
     addTokenize,
     addConvert,
+    addBundle,
     addEvaluate,
     addStudy,
     addInfo,

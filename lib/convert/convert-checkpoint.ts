@@ -9,12 +9,14 @@ import { dalleDvae } from './dalle-dvae.ts'
 import { type Family, incompatible, listed } from './family.ts'
 import { openWeights } from './joined-source.ts'
 import { planTensors, usedNames } from './plan-tensors.ts'
+import { ruDalle } from './ru-dalle.ts'
 import { tamingVqgan } from './taming-vqgan.ts'
 import { readYaml } from './yaml-file.ts'
 
 const families = Object.freeze({
   'taming-vqgan': tamingVqgan,
   'dalle-dvae': dalleDvae,
+  'ru-dalle': ruDalle,
 } as const satisfies Record<string, Family>)
 
 /** The families of public checkpoints that {@link convertCheckpoint} converts. */

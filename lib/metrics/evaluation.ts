@@ -1,5 +1,5 @@
 import { VilgError } from '../errors.ts'
-import { pixelsToTensor, type RgbImage, tensorToPixels } from '../data/image.ts'
+import { pixelsToTensor, tensorToPixels } from '../data/image.ts'
 import type { ImageTextPair } from '../data/pairs.ts'
 import { CounterRandom } from '../data/random.ts'
 import type { ErnieVilg } from '../model/ernie-vilg.ts'

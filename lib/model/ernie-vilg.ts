@@ -17,6 +17,7 @@ import {
   SHIPPED_MODEL,
   type Task,
 } from './bundle-file.ts'
+import { findMisfit, tasksOf } from './bundle-fit.ts'
 import { WEIGHTS_FILE } from './config-file.ts'
 import { Generator } from './generator.ts'
 import { ImageTokenizer } from './image-tokenizer.ts'
@@ -97,11 +98,11 @@ export class ErnieVilg {
     const info = checkBundleInfo({
       name: given.name ?? 'unnamed',
       description: given.description ?? '',
-      trainedFor: given.trainedFor ?? ['text-to-image', 'image-to-text'],
+      trainedFor: given.trainedFor ?? tasksOf(generator.config),
       samplingDefaults: given.samplingDefaults ?? PLAIN_SAMPLING,
     })
     const own: Parts = { generator, imageTokenizer, textTokenizer, ...(matcher ? { matcher } : {}) }
-    const misfit = findMisfit(own)
+    const misfit = misfitOf(own, info)
     if (misfit !== undefined) throw new VilgError('ERR_VILG_SHAPE_MISMATCH', misfit)
     return new ErnieVilg(own, info)
   }
@@ -136,7 +137,7 @@ export class ErnieVilg {
         textTokenizer,
         ...(hasMatcher ? { matcher: keep(await Matcher.load(at('matcher'), part('matcher'))) } : {}),
       }
-      const misfit = findMisfit(parts)
+      const misfit = misfitOf(parts, info)
       if (misfit !== undefined) {
         throw new VilgError('ERR_VILG_CHECKPOINT_INCOMPATIBLE', `${path}: ${misfit}`, { path })
       }
@@ -196,22 +197,17 @@ export class ErnieVilg {
   }
 }
 
-/** What does not fit, as a sentence; undefined where all does. */
-function findMisfit({ generator, imageTokenizer, textTokenizer, matcher }: Parts): string | undefined {
-  for (const [name, part] of Object.entries({ generator, matcher })) {
-    if (part === undefined) continue
-    const { textVocab, imageVocab, grid } = part.config
-    if (textVocab !== textTokenizer.vocabSize) {
-      return `Expected textVocab of the ${name} to be the text tokenizer's ${textTokenizer.vocabSize} tokens, found ${textVocab}`
-    }
-    if (imageVocab !== imageTokenizer.config.codebookSize) {
-      return `Expected imageVocab of the ${name} to be the image tokenizer's ${imageTokenizer.config.codebookSize} codes, found ${imageVocab}`
-    }
-    if (grid !== imageTokenizer.grid) {
-      return `Expected grid of the ${name} to be the image tokenizer's ${imageTokenizer.grid} tokens a side, found ${grid}`
-    }
-  }
-  return undefined
+function misfitOf(
+  { generator, imageTokenizer, textTokenizer, matcher }: Parts,
+  { trainedFor }: BundleInfo,
+): string | undefined {
+  return findMisfit({
+    generator: generator.config,
+    imageTokenizer: imageTokenizer.config,
+    textTokenizer,
+    matcher: matcher?.config,
+    trainedFor,
+  })
 }
 
 /** Each part's progress as its share of the whole, by the sizes of their files, in the order in which they are loaded. */

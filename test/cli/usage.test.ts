@@ -13,6 +13,7 @@ const commands = [
   'train',
   'tokenize',
   'convert',
+  'bundle',
   'evaluate',
   'study',
   'info',
