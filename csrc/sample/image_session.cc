@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sample/offsets.h"
+
 namespace vilg {
 namespace {
 

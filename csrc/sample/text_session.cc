@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "sample/offsets.h"
+
 namespace vilg {
 
 TextSession::TextSession(std::shared_ptr<Generator> generator, std::vector<int32_t> image,
