@@ -5,11 +5,11 @@ import { TextTokenizer } from '../tokenizer/text-tokenizer.ts'
 import { expectString, rejectUnknownKeys } from '../validate.ts'
 import { BUNDLE_FILE, BUNDLE_FOLDERS, type BundleInfo, bundleText, checkBundleInfo } from './bundle-file.ts'
 import { findMisfit, tasksOf } from './bundle-fit.ts'
-import { CONFIG_FILE, readIfThere, readModelFolder } from './config-file.ts'
+import { CONFIG_FILE, readModelFolder } from './config-file.ts'
 import { checkGeneratorConfig } from './generator-config.ts'
 import { checkImageTokenizerConfig } from './image-tokenizer-config.ts'
 import { checkMatcherConfig } from './matcher-config.ts'
-import { writeDraft, writeFolder } from './model-folder.ts'
+import { readIfThere, writeDraft, writeFolder } from './model-folder.ts'
 
 /**
  * Makes a bundle of a folder that has its parts, in `generator`, `image-tokenizer`, `text-tokenizer` and, where there is one, `matcher`, by writing its `bundle.json`: what
