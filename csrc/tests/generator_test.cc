@@ -1,6 +1,7 @@
 #include "model/generator.h"
 
 #include <cmath>
+#include <string_view>
 
 #include "model/checkpoint.h"
 #include "tests/fixtures.h"
@@ -79,7 +80,9 @@ VILG_TEST(generator_variants_have_the_derivative_as_gradient) {
   const std::vector<uint8_t> valid{1, 1, 1, 1, 0, 0};
   const TokenBatch batch{.text = text, .text_valid = valid, .image = image, .batch = 1};
   for (Backend* backend : backends()) {
-    for (const GeneratorConfig& config : {norms, repeated}) {
+    for (GeneratorConfig config : {norms, repeated}) {
+      // whole pictures with a window that wraps around are for the CPU
+      config.wrapped_window &= !std::string_view(backend->device()).starts_with("cuda");
       Generator model(*backend, config, DType::kFloat32);
       ParameterList& parameters = model.parameters();
       parameters.initialize(5);
