@@ -24,7 +24,7 @@ const textLength = 24
 const codes = 1024
 
 /**
- * What the model in models/emoji is made with. The whole may take six hours of two cores, the tokenizer a quarter of that.
+ * What the model in models/emoji is made with. The whole may take six hours of two cores.
  */
 export const emojiConfig: EmojiConfig = {
   data: {
@@ -74,7 +74,7 @@ export const emojiConfig: EmojiConfig = {
   generator: {
     model: {
       model: 'ernie-vilg-generator',
-      // 8 million weights: with 17 million, two cores make a third as many steps in the same time
+      // 8 million weights: with 17 million, two cores make half as many steps in the same time
       layers: 8, // of them 2 column, 1 conv, 5 row
       hidden: 256,
       heads: 4, // of 64
