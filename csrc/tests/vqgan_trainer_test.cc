@@ -104,6 +104,28 @@ VILG_TEST(vqgan_trainer_revives_without_moments) {
   EXPECT(trainer.revive(2, 5) == 0, "revived codes are young again");
 }
 
+VILG_TEST(vqgan_trainer_leaves_a_frozen_codebook) {
+  const std::vector<float> images = pictures();
+  const OptimizerOptions frozen{
+      .groups = {{.weights = {fresh()->codebook().name}, .learning_rate_scale = 0}}};
+  VqganTrainer trainer(fresh(), frozen, DType::kFloat32);
+  Vqgan& model = trainer.tokenizer();
+  const auto before = weights_of(model);
+  trainer.initialize_codebook(images, kBatch, 3, nullptr);
+  for (int step = 0; step < 3; ++step) {
+    trainer.accumulate(images, kBatch, {}, 1, nullptr);
+    trainer.step(1e-3f, nullptr);
+    EXPECT(trainer.revive(1, 5) == 0, "revived in step %d", step);
+  }
+  const size_t codebook = model.parameters().index_of(model.codebook().name);
+  const auto after = weights_of(model);
+  EXPECT(after[codebook] == before[codebook], "the codebook changed");
+  EXPECT(after != before, "nothing learnt");
+  EXPECT_ERROR(kInvalidArgument,
+               VqganTrainer(fresh(), frozen, DType::kFloat32,
+                            {.adversary = {}, .codebook_rate = CodebookRateOptions{.weight = 1}}));
+}
+
 VILG_TEST(vqgan_trainer_resumes_bit_for_bit) {
   const std::vector<float> images = pictures();
   const auto steps = [&](VqganTrainer& trainer, int count) {

@@ -27,6 +27,9 @@ VqganTrainer::VqganTrainer(std::shared_ptr<Vqgan> tokenizer, const OptimizerOpti
       revival_(tokenizer_->config().codebook_size),
       adversary_(tokenizer_->backend(), training.adversary, without_groups(options), stop) {
   training.check(tokenizer_->config());
+  VILG_CHECK(!(training.codebook_averages || training.codebook_rate) || !codebook_is_frozen(),
+             kInvalidArgument,
+             "Expected a codebook that learns with averages or a rate, received a frozen one");
   if (training.codebook_averages) {
     averages_.emplace(tokenizer_->backend(), tokenizer_->codebook(), *training.codebook_averages);
   }
@@ -104,7 +107,12 @@ Optimizer::Result VqganTrainer::step(float learning_rate, const StopFlag* stop) 
   return result;
 }
 
+bool VqganTrainer::codebook_is_frozen() const {
+  return optimizer_.frozen()[tokenizer_->parameters().index_of(tokenizer_->codebook().name)];
+}
+
 int64_t VqganTrainer::revive(int64_t updates, uint64_t seed) {
+  if (codebook_is_frozen()) return 0;
   VILG_CHECK(prequant_, kInvalidArgument,
              "Expected codes to be revived after a training step, whose images they are taken "
              "from; none was made yet");
@@ -122,6 +130,7 @@ int64_t VqganTrainer::revive(int64_t updates, uint64_t seed) {
 
 void VqganTrainer::initialize_codebook(std::span<const float> images, int64_t batch, uint64_t seed,
                                        const StopFlag* stop) {
+  if (codebook_is_frozen()) return;
   const VqganConfig& config = tokenizer_->config();
   const Vqgan::Encoding encoding =
       tokenizer_->encode(images, batch, config.resolution, config.resolution, stop);

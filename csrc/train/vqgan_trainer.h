@@ -72,6 +72,9 @@ class VqganTrainer {
   void restore(TrainingExtras extras);
 
  private:
+  // Then nothing changes it: no first codes, no revived ones.
+  bool codebook_is_frozen() const;
+
   std::shared_ptr<Vqgan> tokenizer_;
   GradientMode mode_;
   Optimizer optimizer_;

@@ -9,7 +9,7 @@ export interface ParameterGroup {
   weights: string | readonly string[]
   /**
    * What their learning rate is multiplied by; 1 unless given. 0 freezes them: they get no gradient and no moments, do not decay, and
-   * nothing is computed for layers below which all is frozen.
+   * nothing is computed for layers below which all is frozen. A frozen codebook gets no first and no revived codes either.
    */
   learningRateScale?: number
   /** Instead of the trainer's. */
